@@ -1,0 +1,108 @@
+"""Large payloads between processes of one host: files in the session's folder, which is in memory where it can be.
+
+A file, not a memfd that the agent hands out: it is made and opened without asking anyone, outlives its maker and a
+restart of the agent, works where /dev/shm is small or missing, and goes with the folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import mmap
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+
+from cloudpool.errors import BlobStoreError
+
+_numbers = itertools.count(1)
+NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
+
+
+def no_room(error: OSError, what: str, folder: str) -> OSError:
+    """The error that says what to do."""
+    room = os.statvfs(folder)
+    return OSError(
+        error.errno,
+        f"No room for {what}: {room.f_bavail * room.f_frsize} are free in {folder}.\n"
+        "Drop shared objects and read messages that wait there, or enlarge that file system (a container's: --shm-size)",
+    )
+
+
+def finds_no_place(error: BaseException) -> bool:
+    """Whether it says that there is no room, or no storage, for an object: nothing is wrong with the object itself."""
+    return isinstance(error, BlobStoreError) or (isinstance(error, OSError) and error.errno in NO_ROOM)
+
+
+def named(message: object) -> str | None:
+    """The blob that a message (sync/payload.py) names, if it does: a name without a slash, whoever wrote it."""
+    if not isinstance(message, bytes):  # a reply that the command cannot have had
+        return None
+    name = message[1 : message.find(b" ")]
+    if message[:1] == b"b" and name.startswith(b"blob.") and name.replace(b".", b"").isalnum():
+        return name.decode()
+    return None
+
+
+class Blobs:
+    """The blobs of one folder. Whoever reads a blob for the last time drops it; the rest goes with the folder."""
+
+    def __init__(self, folder: str, owner: str) -> None:
+        self._folder = folder
+        self._owner = owner  # a name that no other process has
+
+    def put(self, pieces: Sequence[memoryview | bytes]) -> str:
+        """A new blob with these bytes; its name. Raises OSError (ENOSPC: no room)."""
+        name = self.new_name()
+        self.write(name, pieces)
+        return name
+
+    def new_name(self) -> str:
+        return f"blob.{self._owner}.{next(_numbers)}"
+
+    def write(self, name: str, pieces: Sequence[memoryview | bytes]) -> None:
+        """The file of that name. Raises OSError (ENOSPC: no room)."""
+        try:
+            self._write(os.path.join(self._folder, name), pieces)
+        except BaseException as error:
+            self.drop_file(name)
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                size = sum(memoryview(piece).nbytes for piece in pieces)
+                raise no_room(error, f"an object of {size} bytes", self._folder) from None
+            raise
+
+    def _write(self, path: str, pieces: Sequence[memoryview | bytes]) -> None:
+        fd, has_name = self._open_new(path)
+        try:
+            for piece in pieces:
+                view = memoryview(piece).cast("B")
+                while view:
+                    view = view[os.write(fd, view) :]
+            if not has_name:
+                with suppress(FileExistsError):  # another process has fetched it meanwhile
+                    # With a src_dir_fd the link is followed.
+                    os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd)
+        finally:
+            os.close(fd)
+
+    def _open_new(self, path: str) -> tuple[int, bool]:
+        """A new file, and whether it has its name: where it can be, one without, which goes should this process die."""
+        with suppress(OSError):  # of what a file system does not support
+            return os.open(self._folder, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600), False
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), True
+
+    def get(self, name: str) -> mmap.mmap:
+        """The blob's bytes, mapped privately: they may be written, no one else sees that, and a drop leaves them."""
+        fd = os.open(os.path.join(self._folder, name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        finally:
+            os.close(fd)
+
+    def drop(self, name: str) -> None:
+        """It has been read for the last time."""
+        self.drop_file(name)
+
+    def drop_file(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._folder, name))

@@ -1,0 +1,538 @@
+"""Queue, JoinableQueue, SimpleQueue: a list of messages.
+
+    put: items <- message, numbered by its party, so that one sent again is put once
+    get: items --BLMOVE--> taken:<party>, unpickle, then "taken" leaves, then it is returned
+
+`put` does not wait for its reply (nor for a feeder thread): replies are read before the thread's next command, and by
+the process's end. So what a thread has put is in the server before anything that it does there afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from multiprocessing import queues
+from multiprocessing.synchronize import SEM_VALUE_MAX
+from queue import Empty, Full
+from typing import Any
+
+from cloudpool.errors import ServerError, ServerOutOfMemory, SessionLostError
+from cloudpool.store.blobs import finds_no_place
+from cloudpool.store.channel import Account, Channel
+from cloudpool.store.wire import Reply, ReplyError
+from cloudpool.sync import payload
+from cloudpool.sync.readiness import Readiness
+from cloudpool.sync.shared import Shared
+
+MISSING = -1  # what queue_put.lua answers when an earlier put of the party is not there
+
+
+class _Puts:
+    """A thread's puts to one queue that the server has not confirmed, in order, and how often it got and said done there."""
+
+    __slots__ = ("done", "got", "number", "refused", "unconfirmed", "unsure")
+
+    def __init__(self) -> None:
+        self.number = self.got = self.done = 0
+        self.unconfirmed: deque[tuple[int, bytes]] = deque()
+        self.unsure = False  # one did not take effect, or its reply is lost: all must be sent again
+        self.refused: Exception | None = None  # why the server has not taken one of them
+
+    def raise_refused(self) -> None:
+        refused, self.refused = self.refused, None
+        if refused is not None:
+            raise refused
+
+
+class Items(Shared):
+    """The queue itself, without the stdlib's faces: bytes in, bytes out."""
+
+    _kind = "queue"
+
+    def __init__(self, maxsize: int = 0, joinable: bool = False) -> None:
+        self._create(("SADD", "parties", ""), ("HSET", "state", "joinable", int(joinable)))
+        self._restore((maxsize, joinable))
+
+    def _extra(self) -> Any:
+        return self.maxsize, self.joinable
+
+    def _restore(self, extra: Any) -> None:
+        self.maxsize, self.joinable = extra
+        self.where = f"{self._id} item".encode()
+
+    # -- put --------------------------------------------------------------------------------------------------------
+
+    def _puts(self, channel: Channel) -> _Puts:
+        """The calling thread's, whichever handle of the queue it uses."""
+        if self._id not in channel.numbered:
+            channel.numbered[self._id] = _Puts()
+        puts: _Puts = channel.numbered[self._id]
+        return puts
+
+    def put(self, message: bytes, timeout: float | None = None) -> bool:
+        """Put; when bounded and full block `timeout` seconds at most (None: for ever), then False.
+
+        Raises what the server answered to an earlier put of this thread that it has not taken (ServerOutOfMemory).
+        """
+        try:
+            return self._put(message, timeout)
+        except ServerOutOfMemory:
+            self.refuse(message)
+            raise
+
+    def _put(self, message: bytes, timeout: float | None) -> bool:
+        channel = self._here().join(self._id)
+        puts = self._puts(channel)
+        if not self.maxsize:
+            self._post(channel, puts, message)
+            return True
+        if puts.unsure:  # one was interrupted: it may have taken effect
+            puts.number = int(channel.call("HGET", self._base + "seen", channel.party) or 0)
+            puts.unsure = False
+        puts.number += 1
+        try:
+            if self._put_bounded(channel, puts.number, message, timeout):
+                return True
+        except BaseException:
+            puts.unsure = True
+            raise
+        puts.number -= 1
+        return False
+
+    def _arguments(self, channel: Channel, number: int, message: bytes, join_line: bool) -> tuple[Any, ...]:
+        return (channel.party, number, self.maxsize, self._session.ttl_ms, int(join_line), message)
+
+    def _post(self, channel: Channel, puts: _Puts, message: bytes) -> None:
+        def on_reply(reply: Reply) -> None:
+            if reply == 1 and not puts.unsure:
+                while puts.unconfirmed and puts.unconfirmed[0][0] <= number:
+                    puts.unconfirmed.popleft()
+            elif not puts.unsure:
+                puts.unsure = True
+                channel.later(lambda: self._confirm(channel, puts))
+
+        with channel.lock:  # against the lookout, which sends again whatever is unconfirmed
+            if puts.unsure:
+                channel.settle()
+            puts.raise_refused()
+            number = puts.number = puts.number + 1
+            puts.unconfirmed.append((number, message))
+            arguments = self._arguments(channel, number, message, False)
+            channel.post_script("queue_put", (self._base,), arguments, on_reply)
+
+    def _confirm(self, channel: Channel, puts: _Puts) -> None:
+        """Send again, in order, what may not have arrived: the numbers keep what has from being put twice.
+
+        What the server refuses (it is out of memory) is left out, and the next put to this queue says so.
+        """
+        while puts.unconfirmed:
+            number, message = puts.unconfirmed[0]
+            try:
+                self._put_numbered(channel, number, message, False)
+            except (ReplyError, ServerError, ServerOutOfMemory) as refused:
+                if not channel.is_open:  # the server was not asked: it may have it
+                    raise
+                payload.discard(message, self._session)
+                puts.refused = refused
+                puts.number -= 1
+                later = [(n - 1, m) for n, m in puts.unconfirmed][1:]
+                puts.unconfirmed = deque(later)
+            else:
+                puts.unconfirmed.popleft()
+        puts.unsure = False
+
+    def _put_numbered(self, channel: Channel, number: int, message: bytes, join_line: bool) -> bool:
+        """Whether it is in. Raises SessionLostError when the server does not know of all that this thread had put before:
+        what is confirmed is put once and in order, so the server has lost it.
+        """
+        arguments = self._arguments(channel, number, message, join_line)
+        outcome = channel.script("queue_put", (self._base,), arguments)
+        if outcome == MISSING:
+            self._session.check()  # who knows why, says it
+            raise SessionLostError("the server has lost what was put into this queue before.")
+        return bool(outcome)
+
+    def _put_bounded(self, channel: Channel, number: int, message: bytes, timeout: float | None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        room = f"{self._base}room:{channel.party}"
+        wait = timeout is None or timeout > 0
+        while not self._put_numbered(channel, number, message, wait):
+            if not wait:
+                return False
+            left = None if deadline is None else deadline - time.monotonic()
+            try:
+                offered = channel.block(lambda seconds: ("BLMOVE", room, room, "LEFT", "LEFT", seconds), left)
+            except BaseException:
+                channel.script("queue_leave", (self._base,), (channel.party, self._session.ttl_ms))
+                raise
+            if offered is None:
+                wait = False  # once more without waiting: room may have come at the last moment
+                channel.script("queue_leave", (self._base,), (channel.party, self._session.ttl_ms))
+        return True
+
+    def refuse(self, message: bytes) -> None:
+        """The message that this thread has packed last was not put."""
+        payload.discard(message, self._session)
+        self._session.holdings.recall()
+
+    def settle(self) -> None:
+        """Wait until all that this thread has put is in the server. Raises what the server answered to what it has not taken."""
+        channel = self._here().channel()
+        channel.settle()
+        self._puts(channel).raise_refused()
+
+    # -- get --------------------------------------------------------------------------------------------------------
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The next object; blocks `timeout` seconds at most (None: for ever). Raises Empty, or what unpickling raises."""
+        channel = self._here().join(self._id)
+        message = self._take(channel, timeout)
+        if message is None:
+            raise Empty
+        account = channel.account(self._id)
+        if self.joinable:
+            account.has += 1
+        with self._session.holdings.in_receipt():
+            try:
+                return payload.unpack(message, self._session, self.where, once=True)
+            finally:
+                self._acknowledge(channel, account.total)
+                if not self.joinable:  # else it may come back until it is done
+                    payload.discard(message, self._session)
+
+    def _take(self, channel: Channel, timeout: float | None) -> bytes | None:
+        items, taken = self._base + "items", f"{self._base}taken:{channel.party}"
+        before = channel.account(self._id).total
+
+        def look() -> bytes | None:
+            total, last = channel.script("account", (self._base,), ("taken", "seen", channel.party))
+            return last if total > before else None
+
+        def undo(_message: bytes) -> None:
+            is_undone = lambda: b"" if look() is None else None  # noqa: E731
+            channel.call("LMOVE", taken, items, "RIGHT", "LEFT", look=is_undone)
+            channel.expire(items)
+
+        message: bytes | None
+        if timeout is not None and timeout <= 0:
+            message = channel.call("LMOVE", items, taken, "LEFT", "RIGHT", look=look, undo=undo)
+        else:
+            message = channel.block(
+                lambda seconds: ("BLMOVE", items, taken, "LEFT", "RIGHT", seconds),
+                timeout,
+                look=look,
+                undo=undo,
+            )
+        if message is not None:
+            channel.expire(taken)
+        return message
+
+    def _acknowledge(self, channel: Channel, kept: int) -> None:
+        """Say that an item has been got, and what the party should have left."""
+        puts = self._puts(channel)
+        puts.got += 1
+        arguments = (channel.party, puts.got, kept, self.maxsize, self._session.ttl_ms)
+        channel.post_script("queue_taken", (self._base,), arguments)
+
+    # -- the rest ---------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        self.settle()
+        return int(self._session.channel().call("LLEN", self._base + "items"))
+
+    def task_done(self) -> None:
+        channel = self._here().join(self._id)
+        puts = self._puts(channel)
+        puts.done += 1
+        arguments = (channel.party, puts.done, self._session.ttl_ms, int(self.joinable))
+        left, message, moved = channel.script("queue_done", (self._base,), arguments)
+        if left < 0:
+            raise ValueError("task_done() called too many times")
+        if self.joinable:
+            channel.accounts[self._id] = Account(left, moved)
+            payload.discard(message, self._session)
+
+    def unfinished(self) -> int:
+        """How many items have been put and not marked done."""
+        self.settle()
+        return int(self._session.channel().script("queue_unfinished", (self._base,))[0])
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Block, `timeout` seconds at most, until every item that was put has been marked done. Whether they are."""
+        self.settle()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        channel = self._session.channel()
+        done = self._base + "done"
+        unfinished, last = channel.script("queue_unfinished", (self._base,))
+        while unfinished and (deadline is None or time.monotonic() < deadline):
+            left = None if deadline is None else deadline - time.monotonic()
+            channel.block(partial(_read_from, done, last), left)
+            unfinished, last = channel.script("queue_unfinished", (self._base,))
+        return not unfinished
+
+    def readiness(self) -> Readiness:
+        return Readiness(self._here(), self._base + "items")
+
+
+def _read_from(stream: str, last: bytes, seconds: str) -> tuple[Any, ...]:
+    return ("XREAD", "BLOCK", round(float(seconds) * 1000) + 1, "STREAMS", stream, last)
+
+
+class _Face:
+    """What Queue and SimpleQueue share: the items, their pickle, an end that `select` and `wait` take."""
+
+    _items: Items
+    _readiness: Readiness | None
+
+    def _begin(self, items: Items) -> None:
+        self._items = items
+        self._readiness = None
+        self._closed = False
+        self._put_to = False
+        self._ends: dict[str, End] = {}
+
+    def __getstate__(self) -> Any:
+        return self._items
+
+    def __setstate__(self, state: Any) -> None:
+        self._begin(state)
+
+    def _pack(self, obj: Any) -> bytes:
+        # What a JoinableQueue's reader has unpickled may come back after its death: handles in it are not its alone.
+        items = self._items
+        return payload.pack(obj, items._here(), items.where, read_once=not items.joinable, into=items._id)
+
+    def _get(self, timeout: float | None) -> Any:
+        try:
+            return self._items.get(timeout)
+        finally:
+            if self._readiness is not None:
+                self._readiness.rearm()
+
+    @property
+    def _reader(self) -> End:
+        # Made when asked for: it and the queue hold each other.
+        return self._ends.setdefault("reader", End(self))
+
+    @property
+    def _writer(self) -> End:
+        return self._ends.setdefault("writer", End(self))
+
+    @property
+    def _waits_for(self) -> str:
+        """The key that exists when an item waits."""
+        return self._items._base + "items"
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when an item waits; `connection.wait` and `select` take the queue's `_reader`."""
+        if self._readiness is None:
+            self._readiness = self._items.readiness()
+        else:
+            self._readiness.rearm()
+        return int(self._readiness.fileno())
+
+    def empty(self) -> bool:
+        """Whether nothing waits. Raises OSError when it was put to and closed here, as the stdlib's pipe end does."""
+        if self._put_to:
+            self._check_open()
+        return len(self._items) == 0
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise OSError("handle is closed")
+
+    def _poll(self, timeout: float = 0.0) -> bool:
+        from cloudpool.sync.wait import wait
+
+        return not self.empty() or bool(timeout and wait([self], timeout))
+
+
+class End:
+    """`queue._reader` or `queue._writer`: what software that reaches for the stdlib's pipe ends does with it."""
+
+    def __init__(self, queue: Any) -> None:
+        self._queue = queue
+        self.closed = False
+
+    def fileno(self) -> int:
+        self._check_open()
+        return int(self._queue.fileno())
+
+    def recv(self) -> Any:
+        self._check_open()
+        return self._queue._get(None)
+
+    def send(self, obj: Any) -> None:
+        self._check_open()
+        self._queue.put(obj)
+
+    def poll(self, timeout: float = 0.0) -> bool:
+        self._check_open()
+        return bool(self._queue._poll(timeout))
+
+    @property
+    def _waits_for(self) -> str:
+        waits_for: str = self._queue._waits_for
+        return waits_for
+
+    def close(self) -> None:
+        """This end; the queue's methods go on, as the stdlib's other end does."""
+        self.closed = True
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise OSError("handle is closed")
+
+
+class Count:
+    """`queue._sem` or `_unfinished_tasks`, of which software reads the value: none of them is a semaphore here."""
+
+    def __init__(self, value: Callable[[], int]) -> None:
+        self.get_value = self._get_value = value
+        self._semlock = self
+
+    def _is_zero(self) -> bool:
+        return self._get_value() == 0
+
+
+class AllDone:
+    """`JoinableQueue._cond`, of which software waits with a timeout for all items to be done. Nothing needs a lock."""
+
+    def __init__(self, items: Items) -> None:
+        self.wait = items.join
+
+    def __enter__(self) -> bool:
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Queue(_Face, queues.Queue):
+    """`multiprocessing.Queue`: any number of producers and consumers; `put` returns at once unless bounded and full."""
+
+    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
+        self._begin(Items(max(0, maxsize), isinstance(self, JoinableQueue)))
+
+    # -- what software reads of the stdlib's insides -----------------------------------------------------------------
+
+    _thread = None  # there is no feeder thread,
+
+    @property
+    def _buffer(self) -> deque[Any]:
+        """And nothing is left for one: what was put is with the server."""
+        self._items.settle()
+        return deque()
+
+    @property
+    def _maxsize(self) -> int:
+        return int(self._items.maxsize or SEM_VALUE_MAX)
+
+    @property
+    def _sem(self) -> Count:
+        """The free places."""
+        return Count(lambda: self._maxsize - len(self._items))
+
+    # -- put and get --------------------------------------------------------------------------------------------------
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put. When bounded and full, block (`timeout` seconds at most). Raises Full, or ValueError when closed.
+
+        An object that does not pickle is reported on stderr and left out, as the stdlib's feeder thread does. Raises OSError
+        when there is no room for it, BlobStoreError.
+        """
+        if self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+        self._put_to = True
+        try:
+            message = self._pack(obj)
+        except Exception as error:
+            if finds_no_place(error):
+                raise
+            self._on_queue_feeder_error(error, obj)
+            return
+        if not self._items.put(message, timeout if block else 0.0):
+            self._items.refuse(message)
+            raise Full
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take the next item. Blocks (`timeout` seconds at most). Raises Empty, or ValueError when closed."""
+        if self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+        return self._get(timeout if block else 0.0)
+
+    def put_nowait(self, obj: Any) -> None:
+        self.put(obj, False)
+
+    def get_nowait(self) -> Any:
+        return self.get(False)
+
+    def qsize(self) -> int:
+        return len(self._items)
+
+    def full(self) -> bool:
+        return bool(0 < self._items.maxsize <= len(self._items))
+
+    def close(self) -> None:
+        """This process puts and gets no more."""
+        self._closed = True
+        if self._readiness is not None:
+            self._readiness.close()
+
+    def join_thread(self) -> None:
+        """Wait until what was put is in the server."""
+        assert self._closed, f"Queue {self!r} not closed"
+        self._items.settle()
+
+    def cancel_join_thread(self) -> None:
+        """Nothing to cancel: no consumer is needed for what was put to leave this process."""
+
+
+class JoinableQueue(Queue, queues.JoinableQueue):
+    """`multiprocessing.JoinableQueue`: an item that was got and not marked done when its process died comes back."""
+
+    def task_done(self) -> None:
+        """One item got earlier is done. Raises ValueError when more are than were put."""
+        self._items.task_done()
+
+    def join(self) -> None:
+        """Block until every item is done."""
+        self._items.join()
+
+    @property
+    def _unfinished_tasks(self) -> Count:
+        return Count(self._items.unfinished)
+
+    @property
+    def _cond(self) -> AllDone:
+        return AllDone(self._items)
+
+
+class SimpleQueue(_Face, queues.SimpleQueue):
+    """`multiprocessing.SimpleQueue`: put, get, empty."""
+
+    def __init__(self, *, ctx: Any = None) -> None:
+        self._begin(Items())
+
+    def empty(self) -> bool:
+        """Whether nothing waits. Raises OSError when closed."""
+        self._check_open()
+        return super().empty()
+
+    def put(self, obj: Any) -> None:
+        """Put. Raises what pickling raises, and OSError when closed."""
+        self._check_open()
+        self._items.put(self._pack(obj))
+
+    def get(self) -> Any:
+        """Take the next item; blocks. Raises OSError when closed."""
+        self._check_open()
+        return self._get(None)
+
+    def close(self) -> None:
+        """This process uses it no more."""
+        self._closed = True
+        if self._readiness is not None:
+            self._readiness.close()

@@ -1,0 +1,203 @@
+"""What runs in the middle of something else: signal handlers, short timeouts, threads that have ended, dropped objects."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from queue import Empty
+
+import pytest
+from needed import needed
+
+from cloudpool.connection import wait
+from cloudpool.host import session as sessions
+from cloudpool.store.wire import ReplyError
+
+
+@pytest.fixture
+def alarm():
+    """Have a handler called after a time, in the main thread, in the middle of whatever that does."""
+
+    def set_alarm(seconds, handler):
+        signal.signal(signal.SIGALRM, lambda *_: handler())
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    yield set_alarm
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def test_handler_may_use_a_primitive_while_its_thread_waits_in_another(ctx, alarm):
+    stop, queue = ctx.Event(), ctx.Queue()
+    alarm(0.1, stop.set)
+    with pytest.raises(Empty):
+        queue.get(timeout=0.5)
+    assert stop.is_set()
+    queue.put("next")
+    assert queue.get(timeout=5) == "next"
+
+
+def test_handler_may_put_what_its_thread_waits_for(ctx, alarm):
+    queue = ctx.Queue()
+    alarm(0.1, lambda: queue.put("from the handler"))
+    assert queue.get(timeout=10) == "from the handler"
+
+
+def test_the_shortest_timeout_gets_what_is_there(ctx):
+    lock, queue = ctx.Lock(), ctx.Queue()
+    assert lock.acquire(timeout=1e-6)
+    queue.put("here")
+    assert queue.get(timeout=1e-6) == "here"
+
+
+def test_what_an_ended_thread_has_put_arrives(ctx):
+    queue = ctx.Queue()
+    producer = threading.Thread(target=lambda: [queue.put(i) for i in range(200)])
+    producer.start()
+    producer.join()
+    other = threading.Thread(target=ctx.Event)  # a thread's first use closes what ended threads have left
+    other.start()
+    other.join()
+    assert [queue.get(timeout=10) for _ in range(200)] == list(range(200))
+
+
+def test_dropped_pipes_that_were_waited_on_leave_no_descriptor(ctx):
+    wait([ctx.Pipe()[0]], 0.001)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        ours, theirs = ctx.Pipe()
+        wait([ours], 0.001)
+        del ours, theirs
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def get_and_die(queue):
+    queue.get()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_consumer(ctx, queue):
+    consumer = ctx.Process(target=get_and_die, args=(queue,))
+    consumer.start()
+    consumer.join()
+
+
+def test_large_item_of_a_killed_consumer_comes_back_whole(ctx):
+    queue = ctx.JoinableQueue()
+    queue.put(b"x" * 200_000)
+    killed_consumer(ctx, queue)
+    assert queue.get(timeout=10) == b"x" * 200_000
+    queue.task_done()
+    queue.join()
+
+
+def test_queue_in_an_item_of_a_killed_consumer_comes_back_with_what_is_in_it(ctx):
+    outer, inner = ctx.JoinableQueue(), ctx.Queue()
+    inner.put("still here")
+    outer.put(inner)
+    del inner
+    killed_consumer(ctx, outer)
+    assert outer.get(timeout=10).get(timeout=10) == "still here"
+
+
+def get_and_drop(queue, done):
+    queue.get()
+    done.set()
+
+
+def test_object_that_its_receiver_has_dropped_is_still_its_senders(ctx):
+    queue, done = ctx.Queue(), ctx.Event()
+    child = ctx.Process(target=get_and_drop, args=(queue, done))
+    child.start()
+    lock = ctx.Lock()
+    queue.put(lock)
+    assert done.wait(20)
+    child.join()
+    assert lock.acquire(timeout=10)
+
+
+def test_two_large_buffers_beside_what_only_cloudpickle_takes_keep_their_places(ctx):
+    numpy = needed("numpy")
+    queue = ctx.Queue()
+    queue.put((numpy.zeros(50_000), lambda: "by value", numpy.ones(50_000)))
+    zeros, function, ones = queue.get(timeout=10)
+    assert (zeros.sum(), function(), ones.sum()) == (0.0, "by value", 50_000.0)
+
+
+def test_answer_that_a_handlers_exception_kept_from_being_read_is_not_taken_for_the_next(ctx, alarm):
+    session = sessions.current()
+    end, _other = ctx.Pipe()
+    agent = int.from_bytes(session._agent.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), sys.byteorder)
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        alarm(0.1, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            end.close()
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    assert session._ask("moved", "")[0] == "here"
+
+
+def test_question_of_a_handler_within_a_question_has_its_own_answer(ctx, alarm):
+    session, answers = sessions.current(), []
+    ctx.Lock()
+    agent = int.from_bytes(session._agent.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), sys.byteorder)
+
+    def ask():
+        os.kill(agent, signal.SIGCONT)
+        answers.append(session._ask("settle"))
+
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        alarm(0.1, ask)
+        answers.append(session._ask("moved", ""))
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    assert [answer[0] for answer in answers] == ["settled", "here"]
+
+
+def in_a_thread(call):
+    """What it returned or raised, and the channel that the thread had."""
+    found = []
+
+    def run():
+        try:
+            found.append(call())
+        except ReplyError as error:
+            found.append(error)
+        found.append(sessions.current().channel())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return found
+
+
+def test_what_the_server_refused_an_ended_thread_is_said_to_the_next_and_no_line_is_lost(ctx):
+    session, queue = sessions.current(), ctx.Queue()
+    session.channel().call("HSET", queue._items._base + "state", "word", "x")
+    for channel in session.channels():
+        channel.settle()
+    both = threading.Barrier(2)  # so each has a line of its own
+    threads = [
+        threading.Thread(target=lambda post=post: (session.channel(), both.wait(), post()))
+        for post in (
+            lambda: session.channel().post("HINCRBY", queue._items._base + "state", "word", 1),
+            lambda: queue.put("arrives"),
+        )
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = set(session.channels())
+    refused, _ = in_a_thread(session.channel)
+    assert "not an integer" in str(refused)
+    assert set(session.channels()) == lines
+    assert in_a_thread(ctx.Lock)[1] in lines
+    assert queue.get(timeout=10) == "arrives"

@@ -1,0 +1,187 @@
+"""However a program ends, it leaves no process, no server, no folder and no key; and it ends as with the stdlib."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from cloudpool.store.wire import open_url
+
+ROOT = str(Path(__file__).parents[1])
+
+PROGRAM = """
+import os, signal, sys
+import cloudpool as multiprocessing
+
+def forever(event):
+    event.wait()
+
+def stay(_):
+    signal.pause()
+
+def main(ending):
+    event, queue, pipe = multiprocessing.Event(), multiprocessing.JoinableQueue(), multiprocessing.Pipe()
+    value, lock = multiprocessing.Value("i"), multiprocessing.Lock()
+    manager = multiprocessing.Manager()
+    shared = manager.dict(a=1)
+    from cloudpool.shared_memory import SharedMemory
+    memory = SharedMemory(create=True, size=100_000)
+    queue.put("left"); queue.put(b"x" * 1_000_000)
+    lock.acquire()
+    multiprocessing.Process(target=forever, args=(event,), daemon=True).start()
+    if ending not in ("return", "raise", "exit"):
+        multiprocessing.Process(target=forever, args=(event,)).start()
+    else:
+        multiprocessing.Process(target=abs, args=(-1,)).start()
+    pool = multiprocessing.Pool(2)
+    assert pool.map(abs, [-1, -2]) == [1, 2]
+    pending = pool.map_async(stay, range(2))
+    from cloudpool.host import session
+    print(session.current().info.folder, flush=True)
+    sys.stdin.readline()
+    if ending == "raise":
+        raise ValueError("the program's own")
+    if ending == "exit":
+        sys.exit(3)
+    if ending == "os._exit":
+        os._exit(4)
+    if ending == "wait":
+        pending.get()
+
+if __name__ == "__main__":
+    main(sys.argv[1])
+"""
+
+# how the program goes on, the signal that ends it, whether its whole group gets that, and its exit status
+ENDINGS = {
+    "return": ("return", None, False, 0),
+    "exception": ("raise", None, False, 1),
+    "sys.exit": ("exit", None, False, 3),
+    "os._exit": ("os._exit", None, False, 4),
+    "SIGTERM": ("wait", signal.SIGTERM, False, -signal.SIGTERM),
+    "SIGKILL": ("wait", signal.SIGKILL, False, -signal.SIGKILL),
+    "Ctrl-C": ("wait", signal.SIGINT, True, -signal.SIGINT),
+}
+
+
+class Watch:
+    """Everything that belongs to one program: found by a mark in its environment, and by its folder in command lines."""
+
+    def __init__(self) -> None:
+        self.mark = f"CLOUDPOOL_OF_TEST={uuid.uuid4()}"
+        self.folder = ""
+        self._pidfds: dict[int, int] = {}
+
+    def environment(self, **more: str) -> dict[str, str]:
+        name, value = self.mark.split("=")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("CLOUDPOOL_")}
+        return {**environment, "PYTHONPATH": ROOT, name: value, "PYTHONWARNINGS": "ignore", **more}
+
+    def processes(self) -> set[int]:
+        found = set()
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                environ = Path(f"/proc/{pid}/environ").read_bytes()
+                cmdline = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:  # it has gone meanwhile
+                continue
+            if self.mark.encode() in environ or (self.folder and self.folder.encode() in cmdline):
+                found.add(int(pid))
+        return found
+
+    def hold(self) -> int:
+        """Take a descriptor of each, to be told of its end. How many there are."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):  # it has gone meanwhile
+                self._pidfds[pid] = os.pidfd_open(pid)
+        return len(self._pidfds)
+
+    def await_ends(self, timeout_s: float = 10.0) -> set[int]:
+        """Those that have not ended by then."""
+        poller = select.poll()
+        left = dict(self._pidfds)
+        for pidfd in left.values():
+            poller.register(pidfd, select.POLLIN)
+        while left and (ended := poller.poll(timeout_s * 1000)):
+            for fd, _ in ended:
+                poller.unregister(fd)
+                left = {pid: pidfd for pid, pidfd in left.items() if pidfd != fd}
+        for pidfd in self._pidfds.values():
+            os.close(pidfd)
+        return set(left)
+
+
+def begin(watch: Watch, url: str | None, ending: str, program: str = PROGRAM) -> subprocess.Popen[str]:
+    more = {"CLOUDPOOL_REDIS_URL": url} if url else {}
+    return subprocess.Popen(
+        [sys.executable, "-c", program, ending], env=watch.environment(**more), text=True, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["embedded", "tcp"])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_nothing_is_left(kind, ending, request):
+    server = request.getfixturevalue("tcp_server") if kind == "tcp" else None
+    goes_on, number, whole_group, status = ENDINGS[ending]
+    watch = Watch()
+    program = begin(watch, server.url if server else None, goes_on)
+    watch.folder = program.stdout.readline().strip()
+    assert os.path.isdir(watch.folder)
+    assert watch.hold() >= 5  # root, agent, child, two workers
+    if goes_on != "wait":
+        _, said = program.communicate("\n", timeout=20)
+    else:
+        program.stdin.write("\n")
+        program.stdin.flush()
+        (os.killpg if whole_group else os.kill)(program.pid, number)
+        _, said = program.communicate(timeout=20)
+    assert watch.await_ends() == set()
+    assert program.returncode == status, said
+    assert watch.processes() == set()
+    assert not os.path.exists(watch.folder)
+    if server is not None:
+        store = open_url(server.url)
+        assert store.call("KEYS", "*") == []
+        store.close()
+    assert "resource_tracker" not in said
+    if ending in ("return", "os._exit", "sys.exit"):
+        assert said == ""
+    if ending == "exception":
+        assert said.count("Traceback") == 1
+    if ending == "Ctrl-C":
+        assert said.count("in main\n") <= 1
+
+
+SHARES_NOTHING = """
+import os
+import cloudpool as multiprocessing
+from cloudpool.host import session
+
+if __name__ == "__main__":
+    for method in ("fork", "spawn"):
+        process = multiprocessing.get_context(method).Process(target=abs, args=(1,))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+    assert session.existing() is None
+    print("no session", flush=True)
+    input()
+"""
+
+
+def test_program_that_shares_nothing_has_no_agent_and_no_server():
+    watch = Watch()
+    program = begin(watch, "redis://127.0.0.1:1/0", "return", SHARES_NOTHING)  # where nothing listens
+    assert program.stdout.readline() == "no session\n"
+    names = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in watch.processes()]
+    assert not any(b"cloudpool.host.boot" in name for name in names)
+    _, said = program.communicate("\n", timeout=20)
+    assert (program.returncode, said) == (0, "")
+    assert watch.processes() == set()

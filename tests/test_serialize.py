@@ -1,0 +1,163 @@
+"""What cannot be imported goes by value; what pickle refuses for another reason is refused in pickle's words."""
+
+import array
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+from functools import partial
+from multiprocessing.reduction import ForkingPickler
+
+import cloudpickle
+import pytest
+from needed import needed
+
+from cloudpool import serialize
+
+
+def refusal(dumps, obj):
+    with pytest.raises((TypeError, pickle.PicklingError, AttributeError)) as raised:
+        dumps(obj)
+    return raised.type, str(raised.value)
+
+
+DATA = {
+    "file": partial(open, __file__, encoding="utf-8"),
+    "binary file": partial(open, __file__, "rb"),
+    "thread lock": threading.Lock,
+    "thread": threading.Thread,
+    "generator": lambda: (x for x in ()),
+    "memoryview": lambda: memoryview(bytearray(2)),
+    "frame": sys._getframe,
+}
+
+
+@pytest.mark.parametrize("make", DATA.values(), ids=DATA)
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: ([1, {"a": x}],)], ids=["alone", "within"])
+def test_data_is_refused_as_pickle_refuses_it(make, wrap):
+    thing = make()
+    try:
+        expected = refusal(ForkingPickler.dumps, wrap(thing))
+        assert expected[0] is TypeError
+        assert refusal(serialize.dumps, wrap(thing)) == expected
+    finally:
+        getattr(thing, "close", lambda: None)()
+
+
+def test_code_goes_by_value_with_what_it_contains():
+    import dataclasses
+
+    @dataclasses.dataclass
+    class Local:
+        x: int = 1
+
+        @property
+        def twice(self):
+            return 2 * self.x
+
+        @classmethod
+        def new(cls):
+            return cls(3)
+
+    offset = 4
+    f, made = serialize.loads(
+        serialize.dumps((lambda: (Local.new().twice, offset, socket.AF_INET), Local(5)))
+    )
+    assert f() == (6, 4, socket.AF_INET)
+    assert made.twice == 10
+
+
+def test_code_that_holds_a_file_is_refused():
+    with open(__file__, encoding="utf-8") as file:
+        assert refusal(serialize.dumps, lambda: len(file.read()))[0] in (AttributeError, pickle.PicklingError)
+
+
+class Marked:
+    pass
+
+
+@pytest.mark.parametrize("more", [(), (lambda: 1,)], ids=["by the C pickler", "by cloudpickle"])
+def test_a_large_bytes_object_is_not_copied(more):
+    large = bytes(1_000_000)
+    pieces, _ = serialize.dumps_apart(["before", large, "after", *more], None)
+    assert any(piece is large for piece in pieces)
+    assert sum(map(len, pieces)) < 1_010_000
+    assert serialize.loads(b"".join(pieces))[:3] == ["before", large, "after"]
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+@pytest.mark.parametrize("most", [None, 1 << 16])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        bytes,
+        bytearray,
+        lambda data: pickle.PickleBuffer(bytes(data)),
+        lambda data: pickle.PickleBuffer(bytearray(data)),
+        lambda data: array.array("B", data),
+    ],
+    ids=["bytes", "bytearray", "a buffer to read", "a buffer to write", "array"],
+)
+def test_sizes_around_what_the_pickler_hands_on_by_itself(kind, most, more):
+    data = bytes(range(256)) * 256 + b"x"
+    data = data[: (1 << 16) + more]
+    pieces, apart = serialize.dumps_apart([kind(data), "after"], most)
+    assert all(type(piece) is bytes for piece in pieces)
+    there, after = serialize.loads(b"".join(pieces), apart)
+    assert (bytes(there), after) == (data, "after")
+
+
+def test_what_is_changed_after_it_was_pickled_is_as_it_was():
+    data = bytearray(100_000)
+    pieces, _ = serialize.dumps_apart(data, None)
+    data[:] = b"changed"
+    assert serialize.loads(b"".join(pieces)) == bytes(100_000)
+
+
+def test_large_buffers_go_where_main_goes_by_value():
+    program = """
+from pickle import PickleBuffer
+from cloudpool import serialize
+
+class Own:
+    large = 7
+
+serialize.send_main_by_value()
+own, buffer = serialize.loads(serialize.dumps((Own(), PickleBuffer(bytearray(100_000)))))
+assert (own.large, len(buffer)) == (7, 100_000)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_reductions_of_one_pickle_stay_in_it():
+    """Others pickle by cloudpickle in the same process: dask, loky."""
+    before = dict(cloudpickle.Pickler.dispatch_table)
+    pieces, _ = serialize.dumps_apart((lambda: 1, Marked()), None, reducers={Marked: lambda _: (int, ("7",))})
+    assert serialize.loads(b"".join(pieces))[1] == 7
+    assert dict(cloudpickle.Pickler.dispatch_table) == before
+    assert type(serialize.loads(serialize.dumps((lambda: 1, Marked())))[1]) is Marked
+    assert type(cloudpickle.loads(cloudpickle.dumps(Marked()))) is Marked
+
+
+def test_dill_by_setting():
+    needed("dill")
+    program = """
+import socket, cloudpool
+from cloudpool import serialize
+lock = cloudpool.Lock()
+ours, theirs = socket.socketpair()
+with cloudpool.Pool(1) as pool:
+    print(pool.apply(lambda a, lock: (a + 1, lock.acquire(False)), (1, lock)), lock.acquire(False))
+    print(pool.apply(lambda s: s.send(b"sent"), (ours,)), theirs.recv(4))
+print(serialize.dumps(lambda: 1).count(b"dill") > 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "CLOUDPOOL_SERIALIZER": "dill"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "(2, True) False\n4 b'sent'\nTrue\n"), done.stderr
