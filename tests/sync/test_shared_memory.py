@@ -15,8 +15,10 @@ from cloudpool.shared_memory import ShareableList, SharedMemory
 
 
 def registered():
+    """Blocks with a name: objects of earlier tests go when they may."""
     session = sessions.current()
-    return {i.decode() for i in session.channel().call("HKEYS", session.keys.objects)}
+    ids = session.channel().call("HKEYS", session.keys.objects)
+    return {id.decode() for id in ids if id.startswith(b"block.shm.")}
 
 
 def files():
@@ -66,7 +68,7 @@ def _make(name):
 
 
 def test_memory_outlives_its_maker_until_it_is_unlinked(ctx):
-    name = f"made-{ctx.get_start_method()}"
+    name = f"made-{os.getpid()}-{ctx.get_start_method()}"  # known to all of this user on this host
     process = ctx.Process(target=_make, args=(name,))
     process.start()
     process.join()
@@ -139,7 +141,7 @@ def test_more_than_there_is_room_for_is_an_error_that_says_so():
 
 def test_a_file_among_the_sessions_folders_is_passed_over(memory):
     """Anyone may make something of such a name in a folder that all share."""
-    stranger = os.path.join(os.path.dirname(sessions.current().info.folder), "cloudpool-stranger")
+    stranger = os.path.join(os.path.dirname(sessions.current().info.folder), f"cloudpool-stranger-{os.getpid()}")
     with open(stranger, "x"):
         pass
     try:
