@@ -194,7 +194,7 @@ class Partition:
                     codec = self._as_seen(compression)
                     own.close()  # type: ignore[attr-defined] # a generator
         if codec is None:
-            if self._exact:
+            if self._exact or self.format.anywhere:
                 yield from own
                 return
             beyond: Iterator[memoryview] = steps(store, entry, self.stop, self.size // 64)

@@ -1,4 +1,4 @@
-"""An object's bytes in order, in buffers that are used again and again.
+"""An object's bytes in order, in buffers that are used again and again, or in bytes as they came.
 
 One long request costs client and server least, so that is how a piece is read while its connection is fast: the kernel
 reads ahead. Where each connection has a limit, as S3's have, several ranges are asked for side by side:
@@ -24,7 +24,8 @@ from cloudpool.chunking.stores.retries import ENDED, Attempts, fill, wanted
 
 WINDOW_BYTES = 16 << 20
 BLOCK_BYTES = 8 << 20  # of several requests; measured: smaller ones lose to what each costs
-BUFFER_BYTES = 1 << 20  # of one: what fits the processor's cache
+BUFFER_BYTES = 1 << 20  # of a file: what fits the processor's cache
+RECEIVE_BYTES = 256 << 10  # of one request: there are two of them, a processor's cache holds both
 STEP_BYTES = 64 << 10  # the first step beyond an end
 FAST_BYTES_S = 100 << 20  # of a connection: S3's have a limit somewhat below
 GAIN = 1.3  # that several requests must bring: a slow network, or a busy machine, is no faster by them
@@ -68,7 +69,6 @@ def _by_speed(store: Store, entry: Entry, start: int, stop: int) -> Buffers:
 
 def _at_once(store: Any, entry: Entry, start: int, stop: int) -> Buffers:
     """By one request, and after a break by another from that byte on."""
-    buffer = memoryview(bytearray(max(0, min(BUFFER_BYTES, stop - start))))
     attempts = Attempts()
     count, waited_s = 0, 0.0
     while start < stop:
@@ -76,14 +76,14 @@ def _at_once(store: Any, entry: Entry, start: int, stop: int) -> Buffers:
             with store.reply(entry, start, stop) as reply:
                 while start < stop:
                     began = time.perf_counter()
-                    got = reply.fill(buffer[: min(len(buffer), stop - start)])
+                    data = reply.take(min(RECEIVE_BYTES, stop - start))
                     waited_s += time.perf_counter() - began
-                    if not got:
+                    if not data:
                         raise TransientError(ENDED)
-                    start += got
-                    count += got
+                    start += len(data)
+                    count += len(data)
                     attempts.worked()
-                    yield buffer[:got]
+                    yield memoryview(data)
         except TransientError as error:
             attempts.failed(wanted(store, entry, start, stop), error)
     if count >= BLOCK_BYTES // 2:  # of less, what a request costs is the most

@@ -1,7 +1,9 @@
 """Connections to web servers are kept while they are good."""
 
+import itertools
 import ssl
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -23,6 +25,7 @@ class Web(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.ranges, self.etag, self.connections, self.sockets = True, '"1"', 0, []
         self.changed, self.shift = None, 0
+        self.data, self.step, self.asked_for = DATA, None, []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -47,26 +50,32 @@ class Handler(BaseHTTPRequestHandler):
         if self.path not in ("/data.txt", "/data.txt?key=a%20b", "/bucket/data.txt", "/a%20%C3%A9.txt?b=%20"):
             self.send_error(404)
             return
-        body, status = DATA, 200
+        data = self.server.data
+        body, status = data, 200
+        self.server.asked_for.append(self.headers["Range"])
         if self.server.ranges and "Range" in self.headers:
             start, stop = self.headers["Range"].removeprefix("bytes=").split("-")
             start = int(start) - self.server.shift * (int(start) > 0)
-            body, status = DATA[start : int(stop) + 1], 206
+            body, status = data[start : int(stop) + 1], 206
         self.send_response(status)
         if status == 206:
-            self.send_header("Content-Range", f"bytes {start}-{stop}/{len(DATA)}")
+            self.send_header("Content-Range", f"bytes {start}-{stop}/{len(data)}")
         if self.server.etag:
             self.send_header("ETag", self.server.etag)
         if self.server.changed:
             self.send_header("Last-Modified", self.server.changed)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        step = self.server.step or len(body)
+        for at in range(0, len(body), step):
+            self.wfile.write(body[at : at + step])
+            if step < len(body):
+                time.sleep(0.0001)
 
     def do_HEAD(self):
         self.send_response(200)
         self.send_header("ETag", self.server.etag)
-        self.send_header("Content-Length", str(len(DATA)))
+        self.send_header("Content-Length", str(len(self.server.data)))
         self.end_headers()
 
     def log_message(self, *_): ...
@@ -79,6 +88,28 @@ def web():
     http.close_idle()
     server.shutdown()
     server.server_close()
+
+
+@pytest.mark.timeout(30)  # half of http.TIMEOUT_S: a reader that nobody wakes does not come this far
+@pytest.mark.parametrize("size", [1 << 20, (1 << 20) + 1, 3_000_000])
+def test_a_large_body_that_comes_bit_by_bit_is_waited_for_to_its_end(web, size):
+    web.data, web.step = (bytes(range(256)) * (size // 100))[: 2 * size + 7], 10_000
+    parts = partition(f"{web.url}/data.txt", chunk_size=size, format="bytes")
+    for _ in range(2):
+        for part in parts:
+            pieces = list(part)
+            assert all(type(piece) is bytes and len(piece) <= 1 << 20 for piece in pieces)
+            assert b"".join(pieces) == web.data[part.start : part.stop]
+            assert part.read() == web.data[part.start : part.stop]
+    assert web.connections == 1
+
+
+def test_bytes_of_a_piece_are_asked_for_once_and_no_others(web):
+    parts = partition(f"{web.url}/data.txt", chunk_size=20_000, format="bytes")
+    web.asked_for.clear()
+    assert b"".join(piece for part in parts for piece in part) == DATA
+    ends = [*range(0, len(DATA), 20_000), len(DATA)]
+    assert web.asked_for == [f"bytes={a}-{b - 1}" for a, b in itertools.pairwise(ends)]
 
 
 @pytest.mark.parametrize("path", ["/data.txt", "/moved", "/data.txt?key=a%20b"])

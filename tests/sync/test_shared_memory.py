@@ -141,7 +141,9 @@ def test_more_than_there_is_room_for_is_an_error_that_says_so():
 
 def test_a_file_among_the_sessions_folders_is_passed_over(memory):
     """Anyone may make something of such a name in a folder that all share."""
-    stranger = os.path.join(os.path.dirname(sessions.current().info.folder), f"cloudpool-stranger-{os.getpid()}")
+    stranger = os.path.join(
+        os.path.dirname(sessions.current().info.folder), f"cloudpool-stranger-{os.getpid()}"
+    )
     with open(stranger, "x"):
         pass
     try:

@@ -60,6 +60,7 @@ class Format:
     text = True  # what begins as a gzip does is not of this format, but compressed
     ending = b""  # put between objects in one file, where the one before does not end so
     joins = True  # files of it, one behind the other, are a file of it
+    anywhere = False  # it can be cut between any two bytes
     exact = False  # the places of cuts() are where records begin
     separator: bytes | None = None  # a record begins behind each of these, or at its last `opening` bytes
     opening = 0

@@ -18,11 +18,16 @@ class Bytes(Format):
 
     piece_bytes = None
     text = False
+    anywhere = True
 
     def boundary(self, data: bytearray, at_end: bool) -> int:
         return 0
 
     def read(self, part: Partition) -> Iterator[bytes]:
         for buffer in part.buffers():
-            for at in range(0, len(buffer), BUFFER_BYTES):
-                yield bytes(buffer[at : at + BUFFER_BYTES])
+            whole = buffer.obj
+            if type(whole) is bytes and len(whole) == len(buffer) <= BUFFER_BYTES:
+                yield whole
+            else:
+                for at in range(0, len(buffer), BUFFER_BYTES):
+                    yield bytes(buffer[at : at + BUFFER_BYTES])

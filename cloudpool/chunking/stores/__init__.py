@@ -3,7 +3,7 @@
 Store.list(prefix)   objects whose keys begin so, in the order of their keys
 Store.head(key)      one object, or FileNotFoundError
 Store.read_into()    bytes of an object, once: stream.py asks again, from where it broke
-Store.reply()        where there are connections: an open reply, whose `fill(view)` gives as much of it as is wanted at a time
+Store.reply()        where there are connections: an open reply, of which `fill(view)` or `take(most)` gives as much as is wanted at a time
 Store.writer(key)    a file that becomes an object when it is closed
 """
 

@@ -24,6 +24,7 @@ from cloudpool.chunking.stores import TransientError, copy_into
 TIMEOUT_S = 60.0
 MOST_KEPT = 16  # idle connections a host
 AT_ONCE_BYTES = 64 << 10
+WAKE_BYTES = 512 << 10  # there before a reader is woken: waking it at each packet takes half of its time
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _lock = threading.Lock()
@@ -41,11 +42,13 @@ os.register_at_fork(after_in_child=_forget)
 
 
 class Reply:
-    """A reply whose body is read before the next request: whole by `read`, or into a buffer by `fill`."""
+    """A reply whose body is read before the next request: whole by `read`, or in parts by `fill` and `take`."""
 
     def __init__(self, response: http.client.HTTPResponse, connection: http.client.HTTPConnection) -> None:
         self._response = response
         self._socket = None if isinstance(connection, http.client.HTTPSConnection) else connection.sock
+        self._wakes_at = 1
+        self._is_buffered = True  # some of the body may be: it came with the head, or was read bit by bit
         self.status = response.status
         self.headers = response.headers
 
@@ -59,27 +62,56 @@ class Reply:
         """Bytes that came before the body ended or the connection broke."""
         done = 0
         try:
+            self._wake_at(1)
             done = self._fill_at_once(view)
-            while done < len(view) and (got := copy_into(self._response, view[done:])):
+            while done < len(view) and (got := self._fill_by_bits(view[done:])):
                 done += got
         except (OSError, http.client.HTTPException) as error:
             if not done:
                 raise TransientError(_reason(error)) from error
         return done
 
+    def take(self, most: int) -> bytes:
+        """As `fill`, in bytes of their own: received there, not copied, but for the body's first and last."""
+        length = self._response.length
+        is_between = length is not None and length > most >= AT_ONCE_BYTES and not self._is_buffered
+        if self._socket is None or length is None or not is_between:
+            buffer = memoryview(bytearray(most if length is None else min(most, length)))
+            return bytes(buffer[: self.fill(buffer)])
+        try:
+            self._wake_at(WAKE_BYTES if length - most >= WAKE_BYTES else 1)  # else they might never come
+            data = self._socket.recv(most, socket.MSG_WAITALL)
+        except OSError as error:
+            raise TransientError(_reason(error)) from error
+        self._response.length = length - len(data)
+        return data
+
+    def _wake_at(self, count: int) -> None:
+        """Have the kernel wake who waits for the body when so many bytes of it are there; it caps that by its own buffers."""
+        if self._wakes_at != count and self._socket is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+            self._wakes_at = count
+
     def _fill_at_once(self, view: memoryview) -> int:
         """By one system call, but for the body's last byte. Reading bit by bit, threads would wait for each other's turns."""
         response = self._response
         if self._socket is None or response.length is None or len(view) < AT_ONCE_BYTES or not response.fp:
             return 0
-        # What came with the head is in a buffer; the socket has the rest.
-        done = copy_into(response, view[: min(len(response.fp.peek(1)), len(view))])
+        done = 0
+        if self._is_buffered:
+            buffered = len(response.fp.peek(1))
+            done = copy_into(response, view[: min(buffered, len(view))])
+            self._is_buffered = done < buffered
         rest = min(len(view) - done, response.length - 1)  # the response has to see its end
         if rest > 0:
             got = self._socket.recv_into(view[done:], rest, socket.MSG_WAITALL)
             response.length -= got
             done += got
         return done
+
+    def _fill_by_bits(self, view: memoryview) -> int:
+        self._is_buffered = True
+        return copy_into(self._response, view)
 
     def total(self, about: str, start: int) -> int | None:
         """How long all is, of a 206 that is to begin at `start`; None where it does not say."""
