@@ -7,6 +7,7 @@ import pytest
 import cloudpool
 from cloudpool import managers, shared_memory
 from cloudpool.host import session as sessions
+from cloudpool.store import scripts
 
 
 def ident(thing):
@@ -257,6 +258,17 @@ def test_a_task_is_taken_done_and_collected_in_three_commands_at_most(monitor):
     with cloudpool.get_context("fork").Pool(1) as pool:
         pool.map(abs, range(10), chunksize=1)
         assert commands_of(pool, monitor, 2000) <= 3 * 2000
+    pool.join()
+
+
+def test_tasks_of_a_large_map_go_in_few_commands_and_not_in_one(monitor):
+    """Workers begin while the rest is pickled. Fewer when the server is slow to answer: what waits goes together."""
+    with cloudpool.get_context("fork").Pool(1) as pool:
+        pool.map(len, [b""])
+        monitor.skip()
+        assert pool.map(len, [bytes(40_000)] * 8, chunksize=1) == [40_000] * 8
+        submit = f'"{scripts.digest("pool_submit")}"'
+        assert 2 <= sum(1 for line in monitor.skip() if submit in line) <= 4
     pool.join()
 
 

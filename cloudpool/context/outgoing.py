@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from cloudpool.context.calls import Call, Calls
     from cloudpool.context.losses import Outcome
 
+FIRST_BYTES = 32 << 10  # go first, then twice as many each time: workers begin while the rest is pickled
+
 
 class Outgoing:
     """Tasks of one call on their way into the line, several a trip."""
@@ -18,7 +20,7 @@ class Outgoing:
         self._calls, self._call = calls, call
         self._elements: list[bytes] = []
         self._kept: dict[bytes, Outcome] = {}
-        self._size_bytes = 0
+        self._size_bytes, self._enough_bytes = 0, FIRST_BYTES
         self._refused: Exception | None = None  # why the function cannot be pickled
 
     def __len__(self) -> int:
@@ -52,7 +54,8 @@ class Outgoing:
         element = b"%b %b %d 0 %b%b" % (id, token, items, call.mode, message)
         self._elements.append(element)
         self._size_bytes += len(element)
-        if len(self._elements) >= MOST or self._size_bytes >= MOST_BYTES:
+        if len(self._elements) >= MOST or self._size_bytes >= self._enough_bytes:
+            self._enough_bytes = min(2 * self._enough_bytes, MOST_BYTES)
             self.flush()
 
     def keep(self, index: int, error: BaseException) -> None:
