@@ -136,7 +136,7 @@ class Calls:
         self.broken: BaseException | None = None
         self.overflow: Overflow | None = None  # where tasks go that are too much for this pool's hosts
         self.collector = threading.Thread(target=self._collect, name="cloudpool-collector", daemon=True)
-        self._submitter = Submitter(tasks, self._refused)
+        self._submitter = Submitter(tasks, self._refused, self._wanted)
         self._window = max(WINDOW, 2 * tasks.workers)
         self._under_way = 0  # tasks of all calls
         self.done = 0  # tasks whose result has come, of whatever kind; one that was split counts once
@@ -186,6 +186,8 @@ class Calls:
             else:
                 for missing in range(index, chunks):
                     outgoing.keep(missing, error)
+            if call.job not in self._calls:  # the server has refused the first of them
+                break
         outgoing.flush()
         self._settled(call.job)  # it has had no tasks
 
@@ -263,7 +265,7 @@ class Calls:
             call.under_way = 0
         if call.function is not None:
             self.functions.let_go(call.function)
-        for message in call.blobs.values():
+        for message in list(call.blobs.values()):  # more may be put there
             self._tasks.discard(message)
         if call.note.bar is not None:
             call.note.bar.close()
@@ -468,6 +470,10 @@ class Calls:
         for job in {int(task.partition(b".")[0]) for task in tasks}:
             self._fail(job, error)
 
+    def _wanted(self, tasks: list[bytes]) -> list[bytes]:
+        """Those of calls that have not failed."""
+        return [task for task in tasks if int(task.partition(b".")[0]) in self._calls]
+
     def _fail(self, job: int, error: BaseException) -> None:
         """Set the whole of a result, whatever is missing of it."""
         result = self._cache.get(job)
@@ -503,7 +509,7 @@ class Calls:
         self._submitter.stop()
         self._feeds.put(None)
         for call in list(self._calls.values()):
-            for message in call.blobs.values():
+            for message in list(call.blobs.values()):  # more may be put there
                 self._tasks.discard(message)
 
     def join(self) -> None:

@@ -65,11 +65,20 @@ class Outgoing:
         if not len(self):
             return
         with self._calls._lock:
-            self._call.under_way += len(self)
-            self._calls._under_way += len(self)
+            if self._call.job in self._calls._calls:
+                self._call.under_way += len(self)
+                self._calls._under_way += len(self)
+            else:  # it has failed: what was sent before was refused
+                self._drop()
         if self._elements:
             assert self._call.function is not None
             self._calls._submitter.send(self._elements, self._call.function)
         if self._kept:
             self._calls.keep(self._kept)
         self._elements, self._kept, self._size_bytes = [], {}, 0
+
+    def _drop(self) -> None:
+        self._elements, self._kept = [], {}
+        for message in self._call.blobs.values():
+            self._calls._tasks.discard(message)
+        self._call.blobs.clear()

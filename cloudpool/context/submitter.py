@@ -26,6 +26,7 @@ from cloudpool.store.wire import ReplyError
 MOST, MOST_BYTES = 256, 1 << 20  # in one submission
 
 Failed = Callable[[list[bytes], Exception], None]
+Wanted = Callable[[list[bytes]], list[bytes]]
 
 
 @dataclass(slots=True)
@@ -52,13 +53,14 @@ class Request:
 
 
 class Submitter:
-    """A line of its own to the server, used by one thread at a time. `failed` is told of tasks that the server refuses.
+    """A line of its own to the server, used by one thread at a time. `failed` is told of tasks that the server refuses, and
+    then `wanted` is asked which of those that are still to be sent anybody waits for.
 
     Whoever waits for results calls `look` now and then: of a request that was refused, with none after it, it hears then.
     """
 
-    def __init__(self, tasks: Tasks, failed: Failed) -> None:
-        self._tasks, self._failed = tasks, failed
+    def __init__(self, tasks: Tasks, failed: Failed, wanted: Wanted) -> None:
+        self._tasks, self._failed, self._wanted = tasks, failed, wanted
         self._line: Channel | None = None
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -80,9 +82,11 @@ class Submitter:
                 self._waiting.append(request)
                 self._hand_over()
             else:
-                self._confirm()
+                if not self._confirm():
+                    request.tasks = self._wanted(request.tasks)
                 is_first = self._line is None
-                self._post(request)
+                if request.tasks:
+                    self._post(request)
                 if is_first:  # the server may not know the script yet
                     self._confirm()
 
@@ -145,11 +149,11 @@ class Submitter:
             poller.register(self._line._connection, select.POLLIN)
             return bool(poller.poll(0))
 
-    def _confirm(self) -> None:
-        """Have the reply to what was sent."""
+    def _confirm(self) -> bool:
+        """Have the reply to what was sent. Whether the server has taken it."""
         request, self._sent = self._sent, None
         if request is None:
-            return
+            return True
         assert self._line is not None
         try:
             if request.reply is None:
@@ -160,8 +164,13 @@ class Submitter:
                 raise request.reply
         except (ReplyError, ServerError, ServerOutOfMemory) as error:
             self._failed(request.tasks, error)
-        else:
-            request.function.is_stored = True
+            with self._lock:
+                for waiting in self._waiting:
+                    waiting.tasks = self._wanted(waiting.tasks)
+                self._waiting = deque(waiting for waiting in self._waiting if waiting.tasks)
+            return False
+        request.function.is_stored = True
+        return True
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 

@@ -264,14 +264,16 @@ def make_rlock(ctx: Any, manager: Any) -> AcquirerProxy:
 
 
 def make_semaphore(ctx: Any, manager: Any, value: int = 1) -> AcquirerProxy:
-    return AcquirerProxy("Semaphore", _one(Semaphore(_tokens(value), ctx=ctx)), manager=manager)
+    return AcquirerProxy("Semaphore", _one(Semaphore(_not_negative(value), ctx=ctx)), manager=manager)
 
 
 def make_bounded_semaphore(ctx: Any, manager: Any, value: int = 1) -> AcquirerProxy:
-    return AcquirerProxy("BoundedSemaphore", _one(BoundedSemaphore(_tokens(value), ctx=ctx)), manager=manager)
+    return AcquirerProxy(
+        "BoundedSemaphore", _one(BoundedSemaphore(_not_negative(value), ctx=ctx)), manager=manager
+    )
 
 
-def _tokens(value: int) -> int:
+def _not_negative(value: int) -> int:
     """A semaphore's first value. Raises ValueError below 0, as `threading` does: multiprocessing's own raise OSError."""
     if value < 0:
         raise ValueError("semaphore initial value must be >= 0")

@@ -1,6 +1,7 @@
 """Connections to web servers are kept while they are good."""
 
 import itertools
+import socket
 import ssl
 import threading
 import time
@@ -104,6 +105,33 @@ def test_a_large_body_that_comes_bit_by_bit_is_waited_for_to_its_end(web, size):
     assert web.connections == 1
 
 
+@pytest.mark.parametrize("size", [(1 << 20) + 1, 1_310_001])
+def test_a_large_body_is_skipped_to_the_cut_where_there_are_no_ranges(web, size):
+    web.data, web.ranges = bytes(range(251)) * 12_000, False
+    parts = partition(f"{web.url}/data.txt", chunk_size=size, format="bytes")
+    assert [b"".join(part) for part in parts] == [web.data[part.start : part.stop] for part in parts]
+
+
+def test_a_reader_is_woken_for_much_at_once_until_the_end_is_near(web, monkeypatch):
+    monkeypatch.setattr(http, "WIDE_BYTES", 0)  # whatever the kernel has found out about the connection
+    marks = []
+    take = http.Reply.take
+
+    def taking(self, most):
+        data = take(self, most)
+        marks.append(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT))
+        return data
+
+    monkeypatch.setattr(http.Reply, "take", taking)
+    web.data = bytes(5 << 20)
+    (part,) = partition(f"{web.url}/data.txt", format="bytes")
+    assert sum(map(len, part)) == len(web.data)
+    assert marks[0] == marks[-1] == 1
+    assert sum(mark > 1 for mark in marks) * (256 << 10) > 4 << 20  # of takes of 256 KiB
+    ((kept,),) = http._idle.values()
+    assert kept.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+
+
 def test_bytes_of_a_piece_are_asked_for_once_and_no_others(web):
     parts = partition(f"{web.url}/data.txt", chunk_size=20_000, format="bytes")
     web.asked_for.clear()
@@ -125,8 +153,8 @@ def test_a_web_servers_object_is_cut_whether_it_knows_ranges_or_not(web, path, r
 def test_connections_that_the_server_has_closed_are_not_used(web):
     (part,) = partition(f"{web.url}/data.txt")
     assert part.read() == DATA
-    for socket in web.sockets:
-        socket.shutdown(2)
+    for sock in web.sockets:
+        sock.shutdown(2)
     assert part.read() == DATA
     assert web.connections == 2
 

@@ -85,7 +85,12 @@ def test_methods_are_called_by_name(ctx: Any) -> None:
 
 def test_what_a_constructor_raises_is_a_remote_error(ctx: Any) -> None:
     with ctx.Manager() as manager:
-        for make in (lambda: manager.dict(5), lambda: manager.Barrier(0), lambda: manager.Semaphore(-1)):
+        for make in (
+            lambda: manager.dict(5),
+            lambda: manager.Barrier(0),
+            lambda: manager.Semaphore(-1),
+            lambda: manager.BoundedSemaphore(-1),
+        ):
             with pytest.raises(stdlib.RemoteError):
                 make()
 

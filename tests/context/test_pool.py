@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from multiprocessing.pool import TERMINATE
+from pathlib import Path
 
 import pytest
 from waiting import until
@@ -15,7 +16,7 @@ import cloudpool
 from cloudpool import TimeoutError, settings
 from cloudpool.context import calls
 from cloudpool.context.exits import Exits
-from cloudpool.errors import WorkerLostError
+from cloudpool.errors import ServerOutOfMemory, WorkerLostError
 from cloudpool.host import session as sessions
 
 
@@ -692,3 +693,32 @@ def test_a_result_that_comes_late_is_seen_by_who_waits(ctx, monkeypatch):
             result.get(0.05)
         assert result.get(60) is None
     pool.join()
+
+
+def test_a_map_whose_first_tasks_are_refused_sends_no_others_and_leaves_no_file(ctx, store, tmp_path):
+    def run(data):
+        (tmp_path / str(len(data))).touch()
+
+    class Item:
+        def __init__(self, number, size):
+            self.number, self.size = number, size
+
+        def __reduce__(self):
+            for _ in range(2):  # what was sent before the first of them has its answer before the second has
+                store.call("PING")
+            if self.number == 6:
+                store.call("CONFIG", "SET", "maxmemory", "0")
+            return bytes, (bytes(self.size),)
+
+    with ctx.Pool(1) as pool:
+        assert pool.map(len, [b"ab"]) == [2]
+        store.call("CONFIG", "SET", "maxmemory", "1")
+        try:
+            with pytest.raises(ServerOutOfMemory):
+                pool.map(run, [Item(n, 10**6 if n >= 8 else 30_000) for n in range(12)], chunksize=1)
+        finally:
+            store.call("CONFIG", "SET", "maxmemory", "0")
+        assert pool.map(len, [b"ab"]) == [2]
+        assert list(Path(sessions.current().info.folder).glob("blob.*")) == list(tmp_path.iterdir()) == []
+        pool.close()
+        pool.join()

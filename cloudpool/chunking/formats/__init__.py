@@ -60,7 +60,6 @@ class Format:
     text = True  # what begins as a gzip does is not of this format, but compressed
     ending = b""  # put between objects in one file, where the one before does not end so
     joins = True  # files of it, one behind the other, are a file of it
-    anywhere = False  # it can be cut between any two bytes
     exact = False  # the places of cuts() are where records begin
     separator: bytes | None = None  # a record begins behind each of these, or at its last `opening` bytes
     opening = 0
@@ -83,6 +82,11 @@ class Format:
         if self.separator is None or type(self).boundary is not Format.boundary:
             return None
         return len(self.separator) - 1
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether it can be cut between any two bytes, so that nobody needs to look for a boundary."""
+        return False
 
     def records(self, part: Partition, file: io.BufferedReader) -> Iterator[Any]:
         """The records in `file`, which holds whole ones."""

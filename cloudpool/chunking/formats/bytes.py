@@ -18,10 +18,13 @@ class Bytes(Format):
 
     piece_bytes = None
     text = False
-    anywhere = True
 
     def boundary(self, data: bytearray, at_end: bool) -> int:
         return 0
+
+    @property
+    def anywhere(self) -> bool:
+        return type(self).boundary is Bytes.boundary
 
     def read(self, part: Partition) -> Iterator[bytes]:
         for buffer in part.buffers():

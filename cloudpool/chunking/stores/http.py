@@ -25,6 +25,9 @@ TIMEOUT_S = 60.0
 MOST_KEPT = 16  # idle connections a host
 AT_ONCE_BYTES = 64 << 10
 WAKE_BYTES = 512 << 10  # there before a reader is woken: waking it at each packet takes half of its time
+WIDE_BYTES = (
+    8 * WAKE_BYTES
+)  # of the kernel's buffer, from which on that takes no speed from a connection that is long
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _lock = threading.Lock()
@@ -47,7 +50,7 @@ class Reply:
     def __init__(self, response: http.client.HTTPResponse, connection: http.client.HTTPConnection) -> None:
         self._response = response
         self._socket = None if isinstance(connection, http.client.HTTPSConnection) else connection.sock
-        self._wakes_at = 1
+        self._mark = 1  # SO_RCVLOWAT
         self._is_buffered = True  # some of the body may be: it came with the head, or was read bit by bit
         self.status = response.status
         self.headers = response.headers
@@ -62,7 +65,7 @@ class Reply:
         """Bytes that came before the body ended or the connection broke."""
         done = 0
         try:
-            self._wake_at(1)
+            self._set_mark(1)
             done = self._fill_at_once(view)
             while done < len(view) and (got := self._fill_by_bits(view[done:])):
                 done += got
@@ -72,25 +75,40 @@ class Reply:
         return done
 
     def take(self, most: int) -> bytes:
-        """As `fill`, in bytes of their own: received there, not copied, but for the body's first and last."""
-        length = self._response.length
-        is_between = length is not None and length > most >= AT_ONCE_BYTES and not self._is_buffered
-        if self._socket is None or length is None or not is_between:
-            buffer = memoryview(bytearray(most if length is None else min(most, length)))
-            return bytes(buffer[: self.fill(buffer)])
+        """Some of the body, so many bytes at most; none at its end, or where the connection broke.
+
+        In the middle of a body that comes as it is (no TLS, no chunks) it is as much, received there and not copied.
+        """
+        response = self._response
         try:
-            self._wake_at(WAKE_BYTES if length - most >= WAKE_BYTES else 1)  # else they might never come
-            data = self._socket.recv(most, socket.MSG_WAITALL)
-        except OSError as error:
+            if self._socket is not None and response.length is not None and response.fp is not None:
+                if self._is_buffered:
+                    buffered = len(response.fp.peek(1))
+                    self._is_buffered = most < buffered
+                    return response.read(min(most, buffered))
+                if response.length > most:  # the response has to see its end
+                    return self._take_at_once(self._socket, response.length, most)
+            self._set_mark(1)
+            self._is_buffered = True
+            return response.read(most)
+        except (OSError, http.client.HTTPException) as error:
             raise TransientError(_reason(error)) from error
+
+    def _take_at_once(self, sock: socket.socket, length: int, most: int) -> bytes:
+        # Only where the kernel has found out by itself how much may be under way: it looks no further once there is a mark.
+        is_wide = self._mark > 1 or sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= WIDE_BYTES
+        # And not at the end, where so much might never come.
+        self._set_mark(WAKE_BYTES if is_wide and length - most >= WAKE_BYTES else 1)
+        data = sock.recv(most, socket.MSG_WAITALL)
         self._response.length = length - len(data)
         return data
 
-    def _wake_at(self, count: int) -> None:
-        """Have the kernel wake who waits for the body when so many bytes of it are there; it caps that by its own buffers."""
-        if self._wakes_at != count and self._socket is not None:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
-            self._wakes_at = count
+    def _set_mark(self, count: int) -> None:
+        """Have the kernel wake who waits for the body when so many bytes of it are there."""
+        if self._mark != count and self._socket is not None:
+            self._mark = count
+            with suppress(OSError):  # of a system that does not know it: woken more often, one reads the same
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     def _fill_at_once(self, view: memoryview) -> int:
         """By one system call, but for the body's last byte. Reading bit by bit, threads would wait for each other's turns."""
