@@ -25,9 +25,7 @@ TIMEOUT_S = 60.0
 MOST_KEPT = 16  # idle connections a host
 AT_ONCE_BYTES = 64 << 10
 WAKE_BYTES = 512 << 10  # there before a reader is woken: waking it at each packet takes half of its time
-WIDE_BYTES = (
-    8 * WAKE_BYTES
-)  # of the kernel's buffer, from which on that takes no speed from a connection that is long
+WIDE_BYTES = 8 * WAKE_BYTES  # of the kernel's buffer: from here on that slows no connection over a distance
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _lock = threading.Lock()
