@@ -117,9 +117,8 @@ def _meant(location: Location) -> Iterator[tuple[Store, Entry]]:
         none = False
         yield store, entry
     if none:
-        raise FileNotFoundError(
-            f"there is no object under {store.url(key)} (those whose names begin with . or _ must be named)"
-        )
+        what = f"no object under {store.url(key)}" if magic is None else f"no object that matches {key}"
+        raise FileNotFoundError(f"there is {what} (those whose names begin with . or _ must be named)")
 
 
 def _files(entries: Iterable[Entry], folder: str | None = None) -> Iterator[Entry]:

@@ -104,6 +104,7 @@ def test_arguments_are_checked_though_there_are_no_urls(arguments):
         ("https://", ValueError, "no host"),
         ("file://elsewhere/x", ValueError, "path of this machine"),
         ("memory://nothing/", FileNotFoundError, "no object under memory://nothing/"),
+        ("memory://nothing/*.txt", FileNotFoundError, r"no object that matches nothing/\*\.txt"),
         ("/nowhere/at/all.txt", FileNotFoundError, "/nowhere/at/all.txt"),
         ("/nowhere/", FileNotFoundError, "/nowhere/"),
     ],
