@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from needed import needed
 
-from cloudpool.chunking import Format, Partition, partition
+from cloudpool.chunking import Partition, partition
 from cloudpool.chunking.stores import memory
 from cloudpool.chunking.stores.files import FileStore
 from cloudpool.errors import FormatError
