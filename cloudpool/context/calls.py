@@ -265,10 +265,14 @@ class Calls:
             call.under_way = 0
         if call.function is not None:
             self.functions.let_go(call.function)
-        for message in list(call.blobs.values()):  # more may be put there
-            self._tasks.discard(message)
+        self.discard_blobs(call)
         if call.note.bar is not None:
             call.note.bar.close()
+
+    def discard_blobs(self, call: Call) -> None:
+        """Those of its tasks: nobody will run them."""
+        for message in list(call.blobs.values()):  # more may be put there
+            self._tasks.discard(message)
 
     # -- results come in --------------------------------------------------------------------------------------------
 
@@ -467,12 +471,12 @@ class Calls:
 
     def _refused(self, tasks: list[bytes], error: Exception) -> None:
         """The server has not taken these tasks: their calls fail."""
-        for job in {int(task.partition(b".")[0]) for task in tasks}:
+        for job in {_job(task) for task in tasks}:
             self._fail(job, error)
 
     def _wanted(self, tasks: list[bytes]) -> list[bytes]:
         """Those of calls that have not failed."""
-        return [task for task in tasks if int(task.partition(b".")[0]) in self._calls]
+        return [task for task in tasks if _job(task) in self._calls]
 
     def _fail(self, job: int, error: BaseException) -> None:
         """Set the whole of a result, whatever is missing of it."""
@@ -509,13 +513,17 @@ class Calls:
         self._submitter.stop()
         self._feeds.put(None)
         for call in list(self._calls.values()):
-            for message in list(call.blobs.values()):  # more may be put there
-                self._tasks.discard(message)
+            self.discard_blobs(call)
 
     def join(self) -> None:
         self._submitter.join()
         if self.collector.ident is not None and threading.current_thread() is not self.collector:
             self.collector.join()
+
+
+def _job(task: bytes) -> int:
+    """The call that a task on its way out is of."""
+    return int(task.partition(b".")[0])
 
 
 def _guarded(iterable: Iterable[Any]) -> Iterator[tuple[int, Any, Exception | None]]:

@@ -69,16 +69,11 @@ class Outgoing:
                 self._call.under_way += len(self)
                 self._calls._under_way += len(self)
             else:  # it has failed: what was sent before was refused
-                self._drop()
+                self._elements, self._kept = [], {}
+                self._calls.discard_blobs(self._call)
         if self._elements:
             assert self._call.function is not None
             self._calls._submitter.send(self._elements, self._call.function)
         if self._kept:
             self._calls.keep(self._kept)
         self._elements, self._kept, self._size_bytes = [], {}, 0
-
-    def _drop(self) -> None:
-        self._elements, self._kept = [], {}
-        for message in self._call.blobs.values():
-            self._calls._tasks.discard(message)
-        self._call.blobs.clear()

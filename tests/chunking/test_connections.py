@@ -71,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         for at in range(0, len(body), step):
             self.wfile.write(body[at : at + step])
             if step < len(body):
-                time.sleep(0.0001)
+                time.sleep(0.0001)  # else they arrive as one
 
     def do_HEAD(self):
         self.send_response(200)
