@@ -1,8 +1,11 @@
 """Every primitive's operations arrive at the server: a thin re-export of the stdlib would fail here. And how many do."""
 
+import os
+import signal
 import sys
 
 import pytest
+from waiting import until
 
 import cloudpool
 from cloudpool import managers, shared_memory
@@ -258,6 +261,20 @@ def test_a_task_is_taken_done_and_collected_in_three_commands_at_most(monitor):
     with cloudpool.get_context("fork").Pool(1) as pool:
         pool.map(abs, range(10), chunksize=1)
         assert commands_of(pool, monitor, 2000) <= 3 * 2000
+    pool.join()
+
+
+def test_short_tasks_are_taken_and_done_many_at_once(monitor):
+    with cloudpool.get_context("fork").Pool(1) as pool:
+        pool.map(abs, range(10), chunksize=1)
+        monitor.skip()
+        os.kill(pool._pool[0].pid, signal.SIGSTOP)
+        pending = pool.map_async(abs, range(400), chunksize=1)
+        until(lambda: pool._inqueue.waiting() >= 399)
+        os.kill(pool._pool[0].pid, signal.SIGCONT)
+        assert pending.get() == list(range(400))
+        done = f'"{scripts.digest("pool_done")}"'
+        assert 25 <= sum(1 for line in monitor.skip() if done in line) <= 200  # 26 where nothing else runs
     pool.join()
 
 

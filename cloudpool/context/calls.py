@@ -24,14 +24,14 @@ from typing import Any
 
 from cloudpool import errors
 from cloudpool.context import tasks as protocol
-from cloudpool.context.exits import Exits
+from cloudpool.context.exits import Exit, Exits
 from cloudpool.context.functions import Function, Functions
 from cloudpool.context.losses import Losses, Outcome
 from cloudpool.context.outgoing import Outgoing
 from cloudpool.context.overflow import Overflow
 from cloudpool.context.progress import Bar
 from cloudpool.context.submitter import MOST, Submitter
-from cloudpool.context.tasks import Result, Task, Tasks
+from cloudpool.context.tasks import Loss, Result, Task, Tasks
 from cloudpool.seen import Seen
 
 # Tasks of an imap that are under way, at most (or two a worker); when half of them are done, more are sent.
@@ -310,15 +310,14 @@ class Calls:
         if id == protocol.ROOT:
             if status == protocol.STOP:
                 return False
+            if status == protocol.DIED:
+                self._died(message)
+                return True
             self.fail_all(self._outcome(id, status, message)[1])
             return True
         job, index, *item = numbers
         call = self._calls.get(job)
         if status == protocol.KEPT and id not in self._kept:
-            return True
-        if status == protocol.DIED:
-            if call is not None and not self._is_answered(call, index, item):
-                self._again(call, index, item, message, id)
             return True
         if call is None or not self._is_first(call, index, item):  # None: it has failed as a whole
             refused = self._forget(status, message, id)
@@ -405,18 +404,38 @@ class Calls:
             del self._cache[job]
             result._event.set()
 
-    def _again(self, call: Call, index: int, item: list[int], message: bytes, id: bytes) -> None:
-        """A task's worker died: send what takes its place, if it is not given up."""
-        blob = call.blobs.pop(id, None)
-        if self.overflow is not None and self._overflows(self.overflow, call, id, message):
+    def _died(self, said: bytes) -> None:
+        """A worker has: take what it had done, send again what it had not begun, and see about what it was at."""
+        pid, tasks = Loss.parse(said)
+        exit = self._losses.exit(pid)
+        done = self._losses.done(exit)
+        undone = [task for task in tasks if task.id not in done]
+        guilty = self._losses.guilty(undone, exit)
+        for task in tasks:
+            job, index, *item = task.numbers
+            call = self._calls.get(job)
+            if task.id in done:
+                self._handle(done[task.id])
+            elif call is None or self._is_answered(call, index, item):
+                continue
+            elif task is guilty:
+                self._again(call, index, item, task, exit)
+            else:
+                assert call.function is not None
+                self._submitter.send([task.element()], call.function)
+
+    def _again(self, call: Call, index: int, item: list[int], task: Task, exit: Exit) -> None:
+        """A task's worker died of it: send what takes its place, if it is not given up."""
+        blob = call.blobs.pop(task.id, None)
+        if self.overflow is not None and self._overflows(self.overflow, call, task, exit):
             if blob:
                 self._tasks.discard(blob)
             return
         try:
-            again: list[Task] | Exception = self._losses.again(id, message, call.items)
+            again: list[Task] | Exception = self._losses.again(task, exit, call.items)
         except Exception as error:  # noqa: BLE001 - every failure reaches whoever waits for the call
             again = error
-        if isinstance(again, Exception) or again[0].id != id:
+        if isinstance(again, Exception) or again[0].id != task.id:
             self._is_first(call, index, item)  # it has its answer, or will have it from its items
         if isinstance(again, Exception):
             if blob:
@@ -428,28 +447,28 @@ class Calls:
         with self._room:
             call.under_way += len(again) - 1
             self._under_way += len(again) - 1
-        for task in again:
-            if task.payload[:1] == b"b":
-                call.blobs[task.id] = task.payload
-        elements = [task.element() for task in again]
+        for new in again:
+            if new.payload[:1] == b"b":
+                call.blobs[new.id] = new.payload
+        elements = [new.element() for new in again]
         assert call.function is not None
         for start in range(0, len(elements), MOST):
             self._submitter.send(elements[start : start + MOST], call.function)
 
-    def _overflows(self, overflow: Overflow, call: Call, id: bytes, message: bytes) -> bool:
+    def _overflows(self, overflow: Overflow, call: Call, task: Task, exit: Exit) -> bool:
         """Whether that task was too much for its host, and now runs elsewhere; its outcome comes as if from here."""
 
         def done(success: bool, value: Any) -> None:
             try:
-                self.keep({id: (success, value)})
+                self.keep({task.id: (success, value)})
             except Exception as error:  # noqa: BLE001 - this is another pool's thread, and somebody waits here
-                self._kept.pop(id, None)
+                self._kept.pop(task.id, None)
                 self._fail(call.job, error)
 
         try:
-            if (found := self._losses.too_much(id, message)) is None:
+            if not self._losses.too_much(task, exit):
                 return False
-            task, given = found
+            given = self._tasks.unpack_task(task)
             assert call.function is not None
             pickled = self._tasks.opened_function(call.function.token.encode(), call.function.message)
             overflow.send(task.mode, self._tasks.loads(pickled), given, done)

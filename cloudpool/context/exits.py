@@ -21,6 +21,7 @@ class Exit:
     about: str = ""
     item: int | None = None  # that it had reached: this one or one of the few after it
     lines: tuple[str, ...] = ()
+    results: tuple[bytes, ...] = ()  # of tasks that it had done: it may not have sent them
     host: str = field(default_factory=lambda: os.uname().nodename)  # of this program's, when it is not known
     why: str = ""  # it did not end of its own doing, where that is known
     met_limit: bool = False  # of its host's time or memory
@@ -77,7 +78,9 @@ class Exits:
     ) -> Exit:
         """`host`: of a worker that was elsewhere."""
         where = host or os.uname().nodename
-        exit = Exit(exitcode, *last.task(), last.item(), last.lines(), where, why, met_limit)
+        exit = Exit(
+            exitcode, *last.task(), last.item(), last.lines(), tuple(last.results()), where, why, met_limit
+        )
         with self._changed:
             self._exits[pid] = exit
             self._exits.move_to_end(pid)

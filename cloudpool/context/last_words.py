@@ -1,8 +1,8 @@
-"""What a worker printed last, and what it was at: a little memory that outlives it.
+"""What a worker printed last, what it was at and what it had done: a little memory that outlives it.
 
     worker   sys.stdout.write, sys.stderr.write --> ring of the last lines      what it prints goes where it always went
              faulthandler ------------------------> report of a crash
-             the task loop -----------------------> what it is at
+             the task loop -----------------------> what it is at; results that are not sent yet
     parent   reads it when the worker has died
 
 Only what Python code writes to sys.stdout and sys.stderr, as they are when the worker starts, is kept: not what C code,
@@ -22,12 +22,12 @@ from multiprocessing import reduction
 from multiprocessing.context import get_spawning_popen
 from typing import Any
 
-# The memory: whether a function runs, which task and item, bytes printed, a ring of what was printed; then the crash's
-# report, which faulthandler writes as to a file.
+# The memory: whether a function runs, which task and item, bytes printed, bytes of results, a ring of what was printed, the
+# results, each behind its length; then the crash's report, which faulthandler writes as to a file.
 _HEADER = struct.Struct("<?xH")  # and the length of what is said of the task
 _COUNTS = struct.Struct("<QQ")  # the item, the bytes printed since the start
-_AT, _ITEM, _PRINTED, _RING, _REPORT = 4, 1008, 1016, 1024, 8192
-_ROOM = _REPORT - _RING
+_AT, _ITEM, _PRINTED, _KEPT, _RING, _RESULTS, _REPORT = 4, 1000, 1008, 1016, 1024, 8192, 24576
+_ROOM = _RESULTS - _RING
 MOST_LINES, MOST_WIDTH = 10, 200
 MOST_FRAMES = 8  # lines of a crash's report: its first ones are the innermost calls
 
@@ -40,6 +40,7 @@ class LastWords:
         if fd is None:
             os.ftruncate(self._fd, _REPORT)
         self._memory: mmap.mmap | None = None  # the worker's
+        self._results_end = _RESULTS
 
     def __reduce__(self) -> tuple[Any, ...]:
         if getattr(get_spawning_popen(), "is_far", False):
@@ -74,6 +75,25 @@ class LastWords:
         self._memory[_ITEM:_PRINTED] = item.to_bytes(8, "little")
         self._memory[0] = 1
 
+    def keep(self, result: bytes) -> bool:
+        """This is the result of the task in hand, should the worker die before it is sent. False: there is no room for it."""
+        memory, at = self._memory, self._results_end
+        assert memory is not None
+        end = at + 4 + len(result)
+        if end > _REPORT:
+            return False
+        memory[at:end] = len(result).to_bytes(4, "little") + result
+        self._results_end = end
+        memory[_KEPT:_RING] = (end - _RESULTS).to_bytes(8, "little")
+        return True
+
+    def forget(self) -> None:
+        """All results are sent."""
+        if self._results_end > _RESULTS:
+            assert self._memory is not None
+            self._results_end = _RESULTS
+            self._memory[_KEPT:_RING] = bytes(8)
+
     def _kept(self, write: Callable[[str], int]) -> Callable[[str], int]:
         def keep_and_write(text: str, /) -> int:
             if isinstance(text, str):
@@ -86,13 +106,13 @@ class LastWords:
         """Two threads that print at once may garble each other's lines here."""
         memory = self._memory
         assert memory is not None
-        printed = int.from_bytes(memory[_PRINTED:_RING], "little")
+        printed = int.from_bytes(memory[_PRINTED:_KEPT], "little")
         at = printed % _ROOM
         first = data[: _ROOM - at]
         memory[_RING + at : _RING + at + len(first)] = first
         if rest := data[len(first) :]:
             memory[_RING : _RING + len(rest)] = rest
-        memory[_PRINTED:_RING] = (printed + len(data)).to_bytes(8, "little")
+        memory[_PRINTED:_KEPT] = (printed + len(data)).to_bytes(8, "little")
 
     def adopt(self, data: bytes) -> None:
         """These came from a far worker."""
@@ -110,6 +130,16 @@ class LastWords:
         """What item of that task it had reached; None when it was still unpickling them."""
         is_running, _ = _HEADER.unpack(os.pread(self._fd, _AT, 0))
         return self._counts()[0] if is_running else None
+
+    def results(self) -> list[bytes]:
+        """What it had done and may not have sent."""
+        kept = int.from_bytes(os.pread(self._fd, 8, _KEPT), "little")
+        found, left = [], os.pread(self._fd, min(kept, _REPORT - _RESULTS), _RESULTS)
+        while left:
+            size = 4 + int.from_bytes(left[:4], "little")
+            found.append(left[4:size])
+            left = left[size:]
+        return found
 
     def lines(self) -> tuple[str, ...]:
         """The last lines that it printed, then the beginning of its crash's report."""

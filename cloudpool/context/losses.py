@@ -1,14 +1,14 @@
 """Tasks whose workers died: run again, a chunk's items one by one; what is given up becomes an error that says all.
 
-result DIED --> killed from outside before it began: sent again, as if nothing had been
-                one more death: sent again; a chunk as its items, which are joined again into the chunk's outcome
-                deaths > retries: WorkerLostError for that item
+a worker's tasks --> done: their results are in its last words
+                     not begun: sent again, as if nothing had been
+                     begun: one more death, sent again; a chunk as its items, which are joined again into the chunk's outcome
+                            deaths > retries: WorkerLostError for that item
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from multiprocessing import AuthenticationError
 from typing import Any
 
 from cloudpool.context import tasks as protocol
@@ -37,19 +37,27 @@ class Losses:
         self._tasks, self._exits = tasks, exits
         self._splits: dict[tuple[int, int], Split] = {}
 
-    def again(self, id: bytes, said: bytes, call_items: int) -> list[Task] | WorkerLostError:
-        """What is to be sent instead of task `id`, in which a worker died, or the error if it is given up.
+    def exit(self, pid: int) -> Exit:
+        """How that worker ended. Waits for the news."""
+        return self._exits.of(pid)
 
-        `call_items` are in a chunk of its call. Raises AuthenticationError, and what unpickling a chunk raises.
+    def done(self, exit: Exit) -> dict[bytes, bytes]:
+        """Task ids, and the results that the worker had not sent when it died."""
+        return {result.partition(b" ")[0]: result for result in exit.results}
+
+    def guilty(self, tasks: list[Task], exit: Exit) -> Task | None:
+        """Which of the tasks that a worker had not done it was at when it died."""
+        for task in tasks:
+            if task.id == exit.task:
+                return task
+        return tasks[0] if tasks and not exit.is_from_outside else None
+
+    def again(self, task: Task, exit: Exit, call_items: int) -> list[Task] | WorkerLostError:
+        """What is to be sent instead of a task, in which a worker died, or the error if it is given up.
+
+        `call_items` are in a chunk of its call. Raises what unpickling a chunk raises.
         """
-        pid, _, element = said.partition(b" ")
-        task = Task.parse(element)
-        if task.id != id or not pid.isdigit():
-            raise AuthenticationError("the server tells of a death that none was; it is refused.")
-        exit = self._exits.of(int(pid))
         has_begun = exit.task == task.id or exit.exitcode is None
-        if not has_begun and exit.is_from_outside:
-            return [task]
         blamed = task._replace(deaths=task.deaths + 1)
         if blamed.deaths > self._tasks.retries:
             return self._lost(blamed, exit, call_items)
@@ -70,17 +78,10 @@ class Losses:
             for n, (id, item) in enumerate(zip(ids, items, strict=True))
         ]
 
-    def too_much(self, id: bytes, said: bytes) -> tuple[Task, Any] | None:
-        """The task, and what it was given, if working at that was too much for its host. Raises as `again`."""
-        pid, _, element = said.partition(b" ")
-        task = Task.parse(element)
-        if task.id != id or not pid.isdigit():
-            raise AuthenticationError("the server tells of a death that none was; it is refused.")
-        exit = self._exits.of(int(pid))
+    def too_much(self, task: Task, exit: Exit) -> bool:
+        """Whether working at that task was too much for its host."""
         # Unpickling may have been what was too much, and would be for the root.
-        if not exit.met_limit or exit.task != task.id or exit.item is None:
-            return None
-        return task, self._tasks.unpack_task(task)
+        return exit.met_limit and exit.task == task.id and exit.item is not None
 
     def is_first(self, job: int, index: int, item: int) -> bool:
         """Whether an item of a split chunk has had no result yet; from now on it has."""

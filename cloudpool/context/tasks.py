@@ -3,14 +3,16 @@
     root --submit--> tasks --BLMOVE, done--> running:<worker> --done--> results --collect--> root (taken)
                        ^                            |
                        +--------- give_back --------+   (a worker whose task takes long)
-                       +--------- reap_pool --------+   (a worker that died; the agent does it: what it was at goes
-                                                            to results, and the root says what becomes of it)
+                                                       |
+                       results <------- reap_pool ------+   (a worker that died; the agent does it: what it had goes
+                                                             to the root, which says what becomes of it)
 
-A task is in one list at any time, and a worker's first running task is the one that it is at. So `done` bears
+A task is in one list at any time, and a worker's running tasks are in the order in which it does them. So `done` bears
 repetition, the first result of a task wins, and after a cut the worker reads its list to know where it stands.
 
     task     <id> <function's token> <items> <deaths> <mode><payload>      or "." which sends one worker home
     result   <id> <status><payload>       id is job.index, and job.index.item for an item of a chunk sent by itself
+    loss     ! x<pid> <length>:<task>...  what a worker had taken that died
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from functools import partial
 from multiprocessing import AuthenticationError
 from typing import Any, NamedTuple
 
+from cloudpool.context.last_words import LastWords
 from cloudpool.errors import SessionLostError
 from cloudpool.host.parcels import maker
 from cloudpool.serialize import Reducers
@@ -42,13 +45,14 @@ APPLY, ONE, MAP, STARMAP = b"a", b"1", b"m", b"s"
 
 # statuses of results
 DONE, RAISED = b"+", b"-"  # what the function returned, raised
-DIED = b"x"  # the worker that had it died: its pid, and the task as it was
 KEPT = b"k"  # the result never left the root
 ROOT = b"!"  # instead of an id: not a task's result, but a word to the root:
+DIED = b"x"  # a worker died: its pid, and the tasks that it had taken, as they were
 INITIALIZER, STOP = b"i", b"q"  # what the initializer raised | stop collecting
 
 MOST_SHOWN = 64  # results in one reply: up to 4 MiB
-MOST_AT_ONCE = 8  # short tasks that a worker takes in one trip
+MOST_AT_ONCE = 16  # short tasks that a worker takes in one trip
+HELD_S = 0.001  # how long the result of a short task waits for those of the others
 SUSPECTS = 256  # items of a chunk that one look at its worker's last words does not tell apart
 PATIENCE_S = 0.01  # how long other tasks wait behind one that was thought to be short
 
@@ -77,6 +81,33 @@ class Task(NamedTuple):
     def element(self) -> bytes:
         return b"%b %b %d %d %b%b" % self
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return _numbers(self.id)
+
+
+class Loss(NamedTuple):
+    """What a worker that died had taken, as the root sees it."""
+
+    pid: int
+    tasks: list[Task]
+
+    @classmethod
+    def parse(cls, said: bytes) -> Loss:
+        """Raises AuthenticationError for what is none."""
+        pid, _, left = said.partition(b" ")
+        tasks = []
+        while left and pid.isdigit():
+            length, colon, left = left.partition(b":")
+            size = int(length) if length.isdigit() else 0
+            if not colon or not 0 < size <= len(left):
+                break
+            tasks.append(Task.parse(left[:size]))
+            left = left[size:]
+        if left or not tasks:
+            raise AuthenticationError("the server tells of a death that none was; it is refused.")
+        return cls(int(pid), tasks)
+
 
 class Result(NamedTuple):
     """A result as the root sees it."""
@@ -84,19 +115,31 @@ class Result(NamedTuple):
     id: bytes
     status: bytes
     message: bytes
-    numbers: tuple[int, ...]  # job, index, and the item of a chunk that was split; none of a word to the root
+    numbers: tuple[int, ...]  # as of `_numbers`; none of a word to the root
 
     @classmethod
     def parse(cls, element: bytes) -> Result:
         """Raises AuthenticationError for what is no result."""
         try:
             id, said = element.split(b" ", 1)
-            numbers = () if id == ROOT else tuple(map(int, id.split(b".")))
         except (ValueError, AttributeError):
-            numbers = (0,)
-        if len(numbers) not in (0, 2, 3):
-            raise AuthenticationError("the server gave a result that no worker has sent; it is refused.")
-        return cls(id, said[:1], said[1:], numbers)
+            raise _no_result() from None
+        return cls(id, said[:1], said[1:], () if id == ROOT else _numbers(id))
+
+
+def _numbers(id: bytes) -> tuple[int, ...]:
+    """Job, index, and the item of a chunk that was split. Raises AuthenticationError for what is no task's id."""
+    try:
+        numbers = tuple(map(int, id.split(b".")))
+    except ValueError:
+        raise _no_result() from None
+    if len(numbers) not in (2, 3):
+        raise _no_result()
+    return numbers
+
+
+def _no_result() -> AuthenticationError:
+    return AuthenticationError("the server gave a result that no worker has sent; it is refused.")
 
 
 class Tasks(Shared):
@@ -208,9 +251,9 @@ class Tasks(Shared):
         """Tell the root that no worker will do: this is what the initializer, or the look at the line, raised."""
         self._push("results", [ROOT + b" " + INITIALIZER + message])
 
-    def hand(self) -> Hand:
+    def hand(self, last: LastWords) -> Hand:
         """The calling thread becomes a worker that is ready."""
-        return Hand(self, self._base)
+        return Hand(self, self._base, last)
 
     # Functions and tasks may be unpickled more than once, so they are not packed to be read once. A task is given out
     # once in a process: one that comes back has killed the process that had it.
@@ -258,16 +301,17 @@ class Tasks(Shared):
 
 
 class Hand:
-    """The tasks that a worker has in hand. Owned by the worker's thread.
+    """The tasks that a worker has in hand, and their results until those are sent. Owned by the worker's thread.
 
-    Short tasks come several at once, and the results of all but the last are sent without waiting. When one of them
-    takes long after all, a thread gives the others back: someone may be idle, and it may be waiting for one of them.
+    Short tasks come several at once, and their results go together. Until then they are in the worker's last words, where
+    the root finds them if it dies. When a task takes long after all, a thread sends what is done and gives the other
+    tasks back: someone may be idle, and it may be waiting for one of them.
     """
 
     MOST_FUNCTIONS = 64
 
-    def __init__(self, tasks: Tasks, base: str) -> None:
-        self._tasks = tasks
+    def __init__(self, tasks: Tasks, base: str, last: LastWords) -> None:
+        self._tasks, self._last = tasks, last
         session = tasks._here()
         self._ttl_ms = session.ttl_ms
         self._channel = channel = session.join(tasks._id)
@@ -277,7 +321,9 @@ class Hand:
         self._base, self._line, self._running = base, base + "tasks", f"{base}running:{channel.party}"
         self._functions: dict[bytes, bytes] = {}
         self._waiting: deque[Task] = deque()
-        self._sent: list[tuple[bytes, bytes]] = []  # results under way: (task id, result)
+        self._held: list[bytes] = []  # results that are to be sent
+        self._held_since = 0.0
+        self._sent: list[bytes] = []  # results under way
         self._doubt = False  # one of them may not have arrived
         self._turns = 0
         self._changing = threading.Lock()  # held while tasks are given back
@@ -307,10 +353,12 @@ class Hand:
                 self._turns += 1
                 if self._waiting:
                     return self._waiting.popleft()
-            if self._sent:  # and the rest was given back: have them recorded before it waits
+            if self._held or self._sent:  # and the rest was given back: have them recorded before it waits
+                with self._changing:
+                    self._post()
                 self._channel.settle()
                 left = self._recover() if self._doubt else []
-                self._sent.clear()
+                self._recorded()
                 self._take(left)
                 continue
             left_s = self._until - needed_s - time.monotonic()
@@ -334,17 +382,18 @@ class Hand:
         result = b"%b %b%b" % (task.id, status, message)
         with self._changing:
             self._turns += 1
+            self._held.append(result)
             if self._waiting:
-                self._sent.append((task.id, result))
-                arguments = self._arguments(task.id, result, 0)
-                heard = partial(self._heard, arguments)
-                self._channel.post_script("pool_done", (self._base,), arguments, heard)
+                if not self._may_hold(result):
+                    self._post()
                 return True
-        taken = self._channel.script("pool_done", (self._base,), self._arguments(task.id, result, most))
-        self._sent.append((task.id, result))
+            arguments = self._arguments(most)
+            self._sent += self._held
+            self._held.clear()
+        taken = self._channel.script("pool_done", (self._base,), arguments)
         if taken is None or self._doubt:
             taken = self._recover()
-        self._sent.clear()
+        self._recorded()
         if taken == [HOME]:
             return False
         self._take(taken)
@@ -365,11 +414,32 @@ class Hand:
 
     # -- what is in hand --------------------------------------------------------------------------------------------
 
-    def _arguments(self, id: bytes, result: bytes, most: int) -> tuple[Any, ...]:
-        return self._channel.party, id, result, most, self._tasks.workers, self._ttl_ms
+    def _may_hold(self, result: bytes) -> bool:
+        """Whether it may wait for others: not when a death must not undo it, and the root would not find it."""
+        now = time.monotonic()
+        if len(self._held) == 1:
+            self._held_since = now
+        return bool(self._tasks.retries) and now - self._held_since < HELD_S and self._last.keep(result)
+
+    def _post(self) -> None:
+        """Send what is held, without waiting."""
+        if self._held:
+            arguments = self._arguments(0)
+            self._sent += self._held
+            self._held.clear()
+            heard = partial(self._heard, arguments)
+            self._channel.post_script("pool_done", (self._base,), arguments, heard)
+
+    def _recorded(self) -> None:
+        """All that was sent is in the server."""
+        self._sent.clear()
+        self._last.forget()
+
+    def _arguments(self, most: int) -> tuple[Any, ...]:
+        return self._channel.party, most, self._tasks.workers, self._ttl_ms, *self._held
 
     def _heard(self, arguments: tuple[Any, ...], reply: Any) -> None:
-        """Of a result that was sent without waiting: anything but a list means that it is not recorded, or may not be."""
+        """Of results that were sent without waiting: anything but a list means that they are not recorded, or may not be."""
         if not isinstance(reply, list):
             self._doubt = True
         if reply is CUT:  # not only when the worker is next here: somebody waits for it
@@ -378,8 +448,10 @@ class Hand:
     def _recover(self) -> list[bytes]:
         """Send again what has not been recorded, in order; what is then in hand."""
         self._doubt = False
-        for id, result in self._sent:
-            self._channel.script("pool_done", (self._base,), self._arguments(id, result, 0))
+        for n in range(0, len(self._sent), MOST_AT_ONCE):
+            some = self._sent[n : n + MOST_AT_ONCE]
+            arguments = (self._channel.party, 0, self._tasks.workers, self._ttl_ms, *some)
+            self._channel.script("pool_done", (self._base,), arguments)
         reply: list[bytes] = self._channel.call("LRANGE", self._running, 0, -1)
         return reply
 
@@ -400,21 +472,35 @@ class Hand:
         while watched.wait():
             turn = self._turns
             timer.wait(PATIENCE_S)
-            if turn == self._turns and self._waiting:
+            if turn == self._turns and (self._waiting or self._held):
                 try:
                     self._give_back(turn)
                 except SessionLostError:
                     return
-            if not self._waiting:
+            if not self._waiting and not self._held:
                 watched.clear()
                 if self._waiting:  # taken just now
                     watched.set()
 
     def _give_back(self, turn: int) -> None:
         with self._changing:
-            if turn == self._turns and self._waiting:
-                session = self._tasks._here()
+            if turn != self._turns:
+                return
+            channel = self._tasks._here().channel()
+            if self._held:
+                # Those that are under way as well: they may arrive later than these.
+                arguments = (
+                    self._channel.party,
+                    0,
+                    self._tasks.workers,
+                    self._ttl_ms,
+                    *self._sent,
+                    *self._held,
+                )
+                channel.script("pool_done", (self._base,), arguments)
+                self._sent += self._held
+                self._held.clear()
+            if self._waiting:
                 ids = [task.id for task in self._waiting]
-                arguments = (self._channel.party, self._ttl_ms, *ids)
-                session.channel().script("pool_give_back", (self._base,), arguments)
+                channel.script("pool_give_back", (self._base,), (self._channel.party, self._ttl_ms, *ids))
                 self._waiting.clear()

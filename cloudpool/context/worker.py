@@ -37,7 +37,7 @@ def work(
             _tell_root(tasks, _wrapped(error, wrap_exception))
             raise SystemExit(1) from None
     try:
-        completed = _work(tasks.hand(), tasks, last, maxtasks, wrap_exception)
+        completed = _work(tasks.hand(last), tasks, last, maxtasks, wrap_exception)
     except SessionLostError as error:
         util.debug("worker exiting: %s", error)
     except AuthenticationError as error:

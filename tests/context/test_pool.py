@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import warnings
+from functools import partial
 from multiprocessing.pool import TERMINATE
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from waiting import until
 
 import cloudpool
 from cloudpool import TimeoutError, settings
-from cloudpool.context import calls
+from cloudpool.context import calls, tasks
 from cloudpool.context.exits import Exits
 from cloudpool.errors import ServerOutOfMemory, WorkerLostError
 from cloudpool.host import session as sessions
@@ -230,6 +231,21 @@ def meet(_):
 def take_barrier(barrier):
     global the_barrier
     the_barrier = barrier
+
+
+def wait_at(last, go_on, x):
+    return x if x < last else go_on.wait(30)
+
+
+def test_what_is_done_does_not_wait_for_a_long_task_behind_it(ctx, monkeypatch):
+    monkeypatch.setattr(tasks, "HELD_S", 60.0)
+    go_on = ctx.Event()
+    with ctx.Pool(1) as pool:
+        results = pool.imap_unordered(partial(wait_at, 20, go_on), range(21))
+        assert [results.next(30) for _ in range(20)] == list(range(20))
+        go_on.set()
+        assert list(results) == [True]
+    pool.join()
 
 
 def test_tasks_that_wait_for_each_other_are_not_behind_one_another(ctx):

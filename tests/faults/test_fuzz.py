@@ -23,7 +23,7 @@ pytest.importorskip("cryptography")
 import cloudpool
 from cloudpool.context.exits import Exits
 from cloudpool.context.losses import Losses
-from cloudpool.context.tasks import Result, Task
+from cloudpool.context.tasks import Loss, Result, Task
 from cloudpool.errors import WorkerLostError
 from cloudpool.host import leftovers, mail, session as sessions
 from cloudpool.sealing import Sealer
@@ -222,13 +222,18 @@ class NoNews(Exits):
 
 
 @often
-@given(any_of(b"77 1.0 t 3 1 mpx", b"77 1.0 t 1 2 apx", b"0 1.1 t 3 0 mpx"))
-def test_a_death_is_one_in_that_task_or_refused(said):
+@given(any_of(b"77 15:1.0 t 3 1 mpx", b"77 13:1.0 t 1 2 apx13:1.1 t 3 0 mpx", b"0 13:1.1 t 3 0 mpx"))
+def test_a_death_is_one_in_tasks_or_refused(said):
+    losses = Losses(SimpleNamespace(retries=2), NoNews())
     try:
-        again = Losses(SimpleNamespace(retries=2), NoNews()).again(b"1.0", said, 3)
+        pid, tasks = Loss.parse(said)
+        assert all(len(task.numbers) in (2, 3) for task in tasks)
     except AuthenticationError:
         return
-    assert isinstance(again, WorkerLostError) or [task.id for task in again] == [b"1.0"]
+    guilty = losses.guilty(tasks, losses.exit(pid))
+    assert guilty is tasks[0]
+    again = losses.again(guilty, losses.exit(pid), 3)
+    assert isinstance(again, WorkerLostError) or [task.id for task in again] == [guilty.id]
 
 
 @tcp

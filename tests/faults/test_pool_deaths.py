@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import ctypes
 import faulthandler
+import functools
 import gc
 import itertools
 import os
@@ -29,6 +30,7 @@ from waiting import until
 
 import cloudpool
 from cloudpool import settings
+from cloudpool.context import tasks
 from cloudpool.errors import WorkerLostError
 from cloudpool.host import session as sessions
 
@@ -303,6 +305,26 @@ def test_without_retries_nothing_runs_twice(fork, tmp_path, retries):
             pool.map(function, range(8), chunksize=4)
     pool.join()
     assert max(runs(function.path).values()) == 2
+
+
+def sized(function, size, x):
+    """A result of about that size."""
+    return function(x), bytes(size)
+
+
+@pytest.mark.parametrize("size", [0, 4000, 30_000, 100_000])
+def test_what_a_worker_had_done_before_it_died_is_not_done_again(fork, monkeypatch, tmp_path, size):
+    """Results of short tasks go together: those that had not gone are in its last words, if they are small."""
+    monkeypatch.setattr(tasks, "HELD_S", 60.0)
+    function = Fatal(tmp_path / "runs", {11: "SIGKILL", 17: "exit code 7"}, once=True)
+    with fork.Pool(1) as pool:
+        os.kill(pool._pool[0].pid, signal.SIGSTOP)
+        pending = pool.map_async(functools.partial(sized, function, size), range(40), chunksize=1)
+        until(lambda: pool._inqueue.waiting() >= 39)
+        os.kill(pool._pool[0].pid, signal.SIGCONT)
+        assert pending.get(WAIT_S) == [(n * n, bytes(size)) for n in range(40)]
+    pool.join()
+    assert runs(function.path) == {n: 2 if n in function.deaths else 1 for n in range(40)}
 
 
 # -- what it printed last ---------------------------------------------------------------------------------------------

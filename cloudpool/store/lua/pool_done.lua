@@ -1,24 +1,28 @@
 #!lua flags=allow-oom
--- A worker is done with the first of its running tasks: record the result, and give it more of the line.
+-- A worker is done with its first running tasks: record their results, and give it more of the line.
 -- KEYS  1 base of the object's keys
--- ARGV  1 party   2 task id   3 result   4 most tasks to take   5 workers   6 expiry in ms (0: none)
--- Returns the tasks taken, or nil when that task is not the worker's first: it was recorded before, or is not its own.
+-- ARGV  1 party   2 most tasks to take   3 workers   4 expiry in ms (0: none)   5.. results, in the order of its tasks
+-- Returns the tasks taken, or nil when one of those is not the worker's first then: it was recorded before, or is not its own.
 -- No more than a fair share is taken, and a '.', which sends one worker home, only by itself.
-local base, ttl = KEYS[1], tonumber(ARGV[6])
+local base, ttl, given = KEYS[1], tonumber(ARGV[4]), #ARGV - 4
 local tasks, results, running = base .. 'tasks', base .. 'results', base .. 'running:' .. ARGV[1]
-local first = redis.call('LINDEX', running, 0)
-if not first or string.sub(first, 1, #ARGV[2] + 1) ~= ARGV[2] .. ' ' then return false end
-redis.call('LPOP', running)
-redis.call('RPUSH', results, ARGV[3])
-local most, taken = tonumber(ARGV[4]), {}
-if most > 1 then most = math.max(1, math.min(most, math.floor(redis.call('LLEN', tasks) / tonumber(ARGV[5])))) end
+local first, done = redis.call('LRANGE', running, 0, given - 1), {}
+for n = 5, #ARGV do
+  local id, task = string.match(ARGV[n], '^%S+ '), first[#done + 1]
+  if task and string.sub(task, 1, #id) == id then done[#done + 1] = ARGV[n] end
+end
+if #done > 0 then
+  redis.call('LPOP', running, #done)
+  redis.call('RPUSH', results, unpack(done))
+  if ttl > 0 then redis.call('PEXPIRE', results, ttl) end
+end
+if #done < given then return false end
+local most, taken = tonumber(ARGV[2]), {}
+if most > 1 then most = math.max(1, math.min(most, math.floor(redis.call('LLEN', tasks) / tonumber(ARGV[3])))) end
 for n = 1, most do
   if n > 1 and redis.call('LINDEX', tasks, 0) == '.' then break end
   taken[n] = redis.call('LMOVE', tasks, running, 'LEFT', 'RIGHT') or nil
   if not taken[n] then break end
 end
-if ttl > 0 then
-  redis.call('PEXPIRE', results, ttl)
-  redis.call('PEXPIRE', running, ttl)
-end
+if ttl > 0 then redis.call('PEXPIRE', running, ttl) end
 return taken
