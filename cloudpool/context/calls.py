@@ -108,7 +108,7 @@ class Cache(dict[int, Any]):
     def __setitem__(self, job: int, result: Any) -> None:
         """The stdlib's results come here from their __init__, before anybody can wait for them: how they wait is set here."""
         waited_for = result if isinstance(result, IMapIterator) else result._event
-        waited_for._cond = Condition(threading.Lock())
+        waited_for._cond.__class__ = Condition
         super().__setitem__(job, result)
 
     def __delitem__(self, job: int) -> None:

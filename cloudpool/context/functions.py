@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from cloudpool import serialize
 from cloudpool.context.tasks import Tasks
 from cloudpool.errors import SessionLostError
 
@@ -36,14 +37,24 @@ class Functions:
         self._lock = threading.RLock()
         self._functions: dict[str, Function] = {}
         self._idle: OrderedDict[str, Function] = OrderedDict()  # those that no call uses
+        self._last: tuple[Any, Function] | None = None  # used last, if its pickle is its name
 
     def use(self, func: Any) -> Function:
         """The function as it travels; a call's until it lets go of it. Raises what pickling raises."""
+        with self._lock:
+            last = self._last
+            if last is not None and last[0] is func and serialize.goes_by_name(func):
+                return self._used(last[1])
         token, message = self._tasks.pack_function(func)
         with self._lock:
             function = self._functions.setdefault(token, Function(token, message))
-            self._idle.pop(token, None)
-            function.calls += 1
+            is_its_name = not self._tasks.outward and serialize.goes_by_name(func)
+            self._last = (func, function) if is_its_name else None
+            return self._used(function)
+
+    def _used(self, function: Function) -> Function:
+        self._idle.pop(function.token, None)
+        function.calls += 1
         return function
 
     def let_go(self, function: Function) -> None:
@@ -56,6 +67,7 @@ class Functions:
             while len(self._idle) > MOST_IDLE or (function.is_large and function.token in self._idle):
                 _, idle = self._idle.popitem(last=function.is_large)
                 del self._functions[idle.token]
+                self._last = None
                 with suppress(SessionLostError):
                     self._tasks.forget_function(idle.token)
                 self._tasks.discard(idle.message)

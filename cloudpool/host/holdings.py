@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from multiprocessing.context import get_spawning_popen
 
 from cloudpool.host import mail
 
 Tell = Callable[..., None]
 
-_pickling = threading.local()
+Handle = tuple[str, str]  # an object's id, and the name of this handle's transit
+
+
+class _Pickling(threading.local):
+    """What this thread does with handles at the moment."""
+
+    departures: list[Handle] | None = None
+    arrivals: list[Handle] | None = None
+    sent: Sequence[Handle] = ()
+
+
+_pickling = _Pickling()
 
 
 class Holdings:
@@ -106,23 +116,15 @@ class Holdings:
 
     # -- travel -----------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def in_message(self, read_once: bool, into: str = "") -> Iterator[Callable[[], None]]:
+    def in_message(self, read_once: bool, into: str = "") -> Departing:
         """Handles pickled meanwhile go into a payload; with `read_once` one that is unpickled once (a queue's item, a
         pipe's message), and then they are its until then, or until the object `into` goes, where it waits.
 
         Gives what is to be called before each attempt to pickle.
         """
-        before = getattr(_pickling, "departures", None)
-        departures: list[tuple[str, str]] | None = [] if read_once else None
-        _pickling.departures = departures
-        _pickling.sent = ()
-        try:
-            yield departures.clear if departures is not None else lambda: None
-        finally:
-            _pickling.departures = before
-        if not departures:
-            return
+        return Departing(self, read_once, into)
+
+    def _sent(self, departures: list[Handle], into: str) -> None:
         _pickling.sent = departures
         try:
             with self._lock:
@@ -141,24 +143,14 @@ class Holdings:
 
     def recall(self) -> None:
         """This thread's last message has not been taken: it holds nothing."""
-        sent, _pickling.sent = getattr(_pickling, "sent", ()), ()
+        sent, _pickling.sent = _pickling.sent, ()
         with self._lock:
             for object_id, transit in sent:
                 self._tell("got", object_id, transit)
 
-    @contextmanager
-    def in_receipt(self) -> Iterator[None]:
+    def in_receipt(self) -> Arriving:
         """Handles unpickled meanwhile are held by their message until this ends: it may go back and be read by another."""
-        before = getattr(_pickling, "arrivals", None)
-        arrivals: list[tuple[str, str]] = []
-        _pickling.arrivals = arrivals
-        try:
-            yield
-        finally:
-            _pickling.arrivals = before
-            for object_id, transit in arrivals:
-                self._got(object_id, transit)
-                self.drop(object_id)  # held meanwhile, as a handle may have gone already
+        return Arriving(self)
 
     def depart(self, object_id: str) -> str | None:
         """A handle is being pickled. Returns the name of its transit, for `arrive`, when it goes into a message."""
@@ -166,7 +158,7 @@ class Holdings:
         if popen is not None and hasattr(popen, "shared_ids"):
             popen.shared_ids.append(object_id)
             return None
-        departures = getattr(_pickling, "departures", None)
+        departures = _pickling.departures
         if departures is None:
             self._tell("pin", object_id)
             return None
@@ -180,7 +172,7 @@ class Holdings:
             self.hold(object_id)
             if transit is None:
                 return
-            arrivals = getattr(_pickling, "arrivals", None)
+            arrivals = _pickling.arrivals
             if arrivals is not None:
                 self.hold(object_id)
                 arrivals.append((object_id, transit))
@@ -191,3 +183,49 @@ class Holdings:
         with self._lock:
             self._told.add(object_id)
             self._tell("got", object_id, transit)
+
+
+# Classes of their own, not generators: each message enters one.
+
+
+class Departing:
+    """See Holdings.in_message."""
+
+    __slots__ = ("_before", "_departures", "_holdings", "_into")
+
+    def __init__(self, holdings: Holdings, read_once: bool, into: str) -> None:
+        self._holdings, self._into = holdings, into
+        self._departures: list[Handle] | None = [] if read_once else None
+
+    def __enter__(self) -> Callable[[], object]:
+        self._before, _pickling.departures = _pickling.departures, self._departures
+        _pickling.sent = ()
+        return self._departures.clear if self._departures is not None else _nothing
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        _pickling.departures = self._before
+        if kind is None and self._departures:
+            self._holdings._sent(self._departures, self._into)
+
+
+class Arriving:
+    """See Holdings.in_receipt."""
+
+    __slots__ = ("_arrivals", "_before", "_holdings")
+
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings = holdings
+        self._arrivals: list[Handle] = []
+
+    def __enter__(self) -> None:
+        self._before, _pickling.arrivals = _pickling.arrivals, self._arrivals
+
+    def __exit__(self, *_: object) -> None:
+        _pickling.arrivals = self._before
+        for object_id, transit in self._arrivals:
+            self._holdings._got(object_id, transit)
+            self._holdings.drop(object_id)  # held meanwhile, as a handle may have gone already
+
+
+def _nothing() -> None:
+    pass

@@ -17,12 +17,14 @@ if #done > 0 then
   if ttl > 0 then redis.call('PEXPIRE', results, ttl) end
 end
 if #done < given then return false end
-local most, taken = tonumber(ARGV[2]), {}
+local most = tonumber(ARGV[2])
 if most > 1 then most = math.max(1, math.min(most, math.floor(redis.call('LLEN', tasks) / tonumber(ARGV[3])))) end
-for n = 1, most do
-  if n > 1 and redis.call('LINDEX', tasks, 0) == '.' then break end
-  taken[n] = redis.call('LMOVE', tasks, running, 'LEFT', 'RIGHT') or nil
-  if not taken[n] then break end
+local taken = most > 0 and redis.call('LRANGE', tasks, 0, most - 1) or {}
+for n = 2, #taken do
+  if taken[n] == '.' then taken = {unpack(taken, 1, n - 1)} break end
 end
+if #taken == 0 then return taken end
+redis.call('RPUSH', running, unpack(taken))
+redis.call('LTRIM', tasks, #taken, -1)
 if ttl > 0 then redis.call('PEXPIRE', running, ttl) end
 return taken
