@@ -3,6 +3,7 @@
     apply, map --put--> pickled, submitted by the calling thread
     imap ------put--> feeder thread: consumes the iterable, a window ahead of the results
     collector thread: results --> cache[job]._set(index, (success, value))
+    a caller that waits for a few tasks: the same, for its own
 
 The stdlib has three threads a pool for this; here it is one, and one more from the first imap on. None of them holds
 the pool itself, so that a pool that nobody refers to can go.
@@ -26,6 +27,7 @@ from cloudpool import errors
 from cloudpool.context import tasks as protocol
 from cloudpool.context.exits import Exit, Exits
 from cloudpool.context.functions import Function, Functions
+from cloudpool.context.incoming import Incoming
 from cloudpool.context.losses import Losses, Outcome
 from cloudpool.context.outgoing import Outgoing
 from cloudpool.context.overflow import Overflow
@@ -38,6 +40,9 @@ from cloudpool.seen import Seen
 WINDOW = 1024
 FEW = 16  # tasks under way, up to which each result is waited for by itself
 LOOK_S = 2.0  # between looks at the last submission, while no result comes
+CALLER_LOOK_S = (
+    1.0  # the same of a caller that waits; a signal that another thread has taken may wait for it, too
+)
 INSTANT = frozenset({list, tuple, range, str, bytes, dict, set, frozenset})  # iterating these never waits
 
 
@@ -56,6 +61,7 @@ class Note:
 
     instant: bool = False
     bar: Bar | None = None
+    is_awaited: bool = False  # the caller waits for it and does nothing else meanwhile
 
 
 @dataclass(slots=True)
@@ -65,11 +71,18 @@ class Call:
     job: int
     note: Note
     mode: bytes = protocol.APPLY
+    incoming: Incoming | None = None  # of the caller, who takes the results itself
+    caller: int = 0  # the thread
     function: Function | None = None
     items: int = 1  # in a task, but perhaps the last
     under_way: int = 0
     blobs: dict[bytes, bytes] = field(default_factory=dict)  # task id -> its message, where that names a blob
     answered: Seen = field(default_factory=Seen)  # tasks whose first result has come: it wins
+
+    @property
+    def to(self) -> bytes:
+        """Where its results go."""
+        return self.incoming.to if self.incoming is not None else b""
 
 
 class Condition(threading.Condition):
@@ -179,6 +192,8 @@ class Calls:
         self._calls[call.job] = call
         result = self._cache.get(call.job)
         chunks = getattr(result, "_number_left", 1)  # of a map: 0 when there is nothing to do
+        if call.note.is_awaited and chunks <= FEW:
+            call.incoming, call.caller = Incoming(self._tasks), threading.get_ident()
         outgoing = Outgoing(self, call)
         for index, x, error in _guarded(iterable):
             if error is None:
@@ -189,7 +204,18 @@ class Calls:
             if call.job not in self._calls:  # the server has refused the first of them
                 break
         outgoing.flush()
+        if call.incoming is not None:
+            self._await(call, call.incoming)
         self._settled(call.job)  # it has had no tasks
+
+    def _await(self, call: Call, incoming: Incoming) -> None:
+        """The calling thread's: it takes the results itself. What else befalls the call is the collector's, which wakes it."""
+        while call.job in self._cache and self.broken is None and not self._over:
+            element = incoming.next(CALLER_LOOK_S)
+            if element is None:
+                self._submitter.look()
+            else:
+                self._handle(element)
 
     # -- the feeder -------------------------------------------------------------------------------------------------
 
@@ -247,10 +273,10 @@ class Calls:
             )
             return call.job in self._cache and not self._over
 
-    def keep(self, outcomes: dict[bytes, Outcome]) -> None:
+    def keep(self, outcomes: dict[bytes, Outcome], to: bytes) -> None:
         """Results that need no worker; they go the usual way, so that callbacks are called where they always are."""
         self._kept.update(outcomes)
-        self._tasks.keep(list(outcomes))
+        self._tasks.keep(list(outcomes), to)
 
     def _settled(self, job: int) -> None:
         """If the call is over, forget it."""
@@ -268,6 +294,9 @@ class Calls:
         self.discard_blobs(call)
         if call.note.bar is not None:
             call.note.bar.close()
+        if call.incoming is not None and call.caller != threading.get_ident():
+            with suppress(errors.SessionLostError):  # it hears of that itself
+                self._tasks.wake(call.to)
 
     def discard_blobs(self, call: Call) -> None:
         """Those of its tasks: nobody will run them."""
@@ -304,14 +333,18 @@ class Calls:
             self.fail_all(error)
 
     def _handle(self, element: bytes) -> bool:
-        """One result; False at the end. Raises AuthenticationError for what is none."""
-        result = Result.parse(element)
+        """Results that came together; False at the end. Raises AuthenticationError for what is none."""
+        return all(map(self._take, Result.parse_all(element)))
+
+    def _take(self, result: Result) -> bool:
         id, status, message, numbers = result
         if id == protocol.ROOT:
             if status == protocol.STOP:
                 return False
             if status == protocol.DIED:
                 self._died(message)
+                return True
+            if status == protocol.LOOK:
                 return True
             self.fail_all(self._outcome(id, status, message)[1])
             return True
@@ -340,6 +373,7 @@ class Calls:
         return index in call.answered if not item else self._losses.is_answered(call.job, index, item[0])
 
     def _outcome(self, id: bytes, status: bytes, message: bytes) -> Outcome:
+        """Of a task's result."""
         try:
             value = self._tasks.unpack_result(message, id, status)
         except AuthenticationError as error:
@@ -415,7 +449,7 @@ class Calls:
             job, index, *item = task.numbers
             call = self._calls.get(job)
             if task.id in done:
-                self._handle(done[task.id])
+                self._done(call, done[task.id])
             elif call is None or self._is_answered(call, index, item):
                 continue
             elif task is guilty:
@@ -423,6 +457,14 @@ class Calls:
             else:
                 assert call.function is not None
                 self._submitter.send([task.element()], call.function)
+
+    def _done(self, call: Call | None, element: bytes) -> None:
+        """A result that its worker has left behind."""
+        result = Result.parse(element)
+        if call is None or call.incoming is None:
+            self._take(result)
+        else:
+            self.keep({result.id: self._outcome(*result[:3])}, call.to)
 
     def _again(self, call: Call, index: int, item: list[int], task: Task, exit: Exit) -> None:
         """A task's worker died of it: send what takes its place, if it is not given up."""
@@ -460,7 +502,7 @@ class Calls:
 
         def done(success: bool, value: Any) -> None:
             try:
-                self.keep({task.id: (success, value)})
+                self.keep({task.id: (success, value)}, call.to)
             except Exception as error:  # noqa: BLE001 - this is another pool's thread, and somebody waits here
                 self._kept.pop(task.id, None)
                 self._fail(call.job, error)

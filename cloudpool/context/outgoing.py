@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cloudpool.context.submitter import MOST, MOST_BYTES
+from cloudpool.context.tasks import Task
 
 if TYPE_CHECKING:
     from cloudpool.context.calls import Call, Calls
@@ -51,7 +52,7 @@ class Outgoing:
             return
         if message[:1] == b"b":
             call.blobs[id] = message
-        element = b"%b %b %d 0 %b%b" % (id, token, items, call.mode, message)
+        element = Task(id, token, items, 0, call.to, call.mode, message).element()
         self._elements.append(element)
         self._size_bytes += len(element)
         if len(self._elements) >= MOST or self._size_bytes >= self._enough_bytes:
@@ -75,5 +76,5 @@ class Outgoing:
             assert self._call.function is not None
             self._calls._submitter.send(self._elements, self._call.function)
         if self._kept:
-            self._calls.keep(self._kept)
+            self._calls.keep(self._kept, self._call.to)
         self._elements, self._kept, self._size_bytes = [], {}, 0

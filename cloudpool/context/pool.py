@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from abc import ABCMeta
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import pool as stdlib, util
@@ -147,6 +147,16 @@ class Pool(stdlib.Pool, metaclass=ABCMeta):
 
     # -- calls, with a bar ------------------------------------------------------------------------------------------
 
+    def apply(
+        self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None
+    ) -> T:
+        self._taskqueue.note(Note(is_awaited=True))
+        try:
+            result: T = super().apply(func, args, {} if kwds is None else kwds)
+        finally:
+            self._taskqueue.note(None)
+        return result
+
     def map(
         self,
         func: Callable[[S], T],
@@ -156,7 +166,7 @@ class Pool(stdlib.Pool, metaclass=ABCMeta):
         progress: bool | None = None,
     ) -> list[T]:
         iterable = _sized(iterable)
-        with self._noting(iterable, progress):
+        with self._noting(iterable, progress, is_awaited=True):
             results: list[T] = super().map(func, iterable, chunksize)
         return results
 
@@ -183,7 +193,7 @@ class Pool(stdlib.Pool, metaclass=ABCMeta):
         progress: bool | None = None,
     ) -> list[T]:
         iterable = _sized(iterable)
-        with self._noting(iterable, progress):
+        with self._noting(iterable, progress, is_awaited=True):
             results: list[T] = super().starmap(func, iterable, chunksize)
         return results
 
@@ -228,12 +238,12 @@ class Pool(stdlib.Pool, metaclass=ABCMeta):
         return Keeping(func)
 
     @contextmanager
-    def _noting(self, iterable: Any, progress: bool | None) -> Iterator[None]:
+    def _noting(self, iterable: Any, progress: bool | None, *, is_awaited: bool = False) -> Iterator[None]:
         """What the inherited method puts within is known for what it is."""
         if progress is None:
             progress = settings.current().progress
         drawn = bar(len(iterable) if hasattr(iterable, "__len__") else None) if progress else None
-        self._taskqueue.note(Note(type(iterable) in INSTANT, drawn))
+        self._taskqueue.note(Note(type(iterable) in INSTANT, drawn, is_awaited))
         try:
             yield
         finally:

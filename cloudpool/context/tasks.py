@@ -1,39 +1,32 @@
 """The task protocol: what a pool's root and its workers say to the server.
 
-    root --submit--> tasks --BLMOVE, done--> running:<worker> --done--> results --collect--> root (taken)
+    root --submit--> tasks --BLMOVE, done--> running:<worker> --done--> results --collect--> root (collected)
                        ^                            |
                        +--------- give_back --------+   (a worker whose task takes long)
-                                                       |
-                       results <------- reap_pool ------+   (a worker that died; the agent does it: what it had goes
-                                                             to the root, which says what becomes of it)
+                       results <------- reap_pool --+   (a worker that died; the agent does it: what it had goes to the
+                                                         root, which says what becomes of it)
 
 A task is in one list at any time, and a worker's running tasks are in the order in which it does them. So `done` bears
 repetition, the first result of a task wins, and after a cut the worker reads its list to know where it stands.
 
-    task     <id> <function's token> <items> <deaths> <mode><payload>      or "." which sends one worker home
+    task     <id> <function's token> <items> <deaths> <to> <mode><payload>    or "." which sends one worker home
     result   <id> <status><payload>       id is job.index, and job.index.item for an item of a chunk sent by itself
+             * <length>:<result>...       several that were recorded together
     loss     ! x<pid> <length>:<task>...  what a worker had taken that died
+
+Results go to the collector, or with `to` to the thread of that party, which waits for them: lists `results:<to>` and
+`collected:<to>`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-import os
-import sys
-import threading
-import time
-from collections import deque
 from collections.abc import Sequence
-from functools import partial
 from multiprocessing import AuthenticationError
 from typing import Any, NamedTuple
 
-from cloudpool.context.last_words import LastWords
-from cloudpool.errors import SessionLostError
-from cloudpool.host.parcels import maker
 from cloudpool.serialize import Reducers
-from cloudpool.store.channel import CUT, Channel
+from cloudpool.store.channel import Channel
 from cloudpool.sync import payload
 from cloudpool.sync.shared import Shared
 
@@ -48,13 +41,16 @@ DONE, RAISED = b"+", b"-"  # what the function returned, raised
 KEPT = b"k"  # the result never left the root
 ROOT = b"!"  # instead of an id: not a task's result, but a word to the root:
 DIED = b"x"  # a worker died: its pid, and the tasks that it had taken, as they were
-INITIALIZER, STOP = b"i", b"q"  # what the initializer raised | stop collecting
+INITIALIZER, STOP, LOOK = (
+    b"i",
+    b"q",
+    b"l",
+)  # what the initializer raised | stop collecting | see whether it is over
+TOGETHER = b"* "  # what several results begin with
 
 MOST_SHOWN = 64  # results in one reply: up to 4 MiB
 MOST_AT_ONCE = 16  # short tasks that a worker takes in one trip
-HELD_S = 0.001  # how long the result of a short task waits for those of the others
 SUSPECTS = 256  # items of a chunk that one look at its worker's last words does not tell apart
-PATIENCE_S = 0.01  # how long other tasks wait behind one that was thought to be short
 
 
 class Task(NamedTuple):
@@ -64,6 +60,7 @@ class Task(NamedTuple):
     token: bytes
     items: int
     deaths: int
+    to: bytes
     mode: bytes
     payload: bytes
 
@@ -71,15 +68,15 @@ class Task(NamedTuple):
     def parse(cls, element: bytes) -> Task:
         """Raises AuthenticationError for what is no task."""
         try:
-            id, token, items, deaths, call = element.split(b" ", 4)
-            return cls(id, token, int(items), int(deaths), call[:1], call[1:])
+            id, token, items, deaths, to, call = element.split(b" ", 5)
+            return cls(id, token, int(items), int(deaths), to, call[:1], call[1:])
         except (ValueError, AttributeError):  # AttributeError: not even bytes
             raise AuthenticationError(
                 "the server gave a task that no pool has sent; it is refused."
             ) from None
 
     def element(self) -> bytes:
-        return b"%b %b %d %d %b%b" % self
+        return b"%b %b %d %d %b %b%b" % self
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -95,18 +92,10 @@ class Loss(NamedTuple):
     @classmethod
     def parse(cls, said: bytes) -> Loss:
         """Raises AuthenticationError for what is none."""
-        pid, _, left = said.partition(b" ")
-        tasks = []
-        while left and pid.isdigit():
-            length, colon, left = left.partition(b":")
-            size = int(length) if length.isdigit() else 0
-            if not colon or not 0 < size <= len(left):
-                break
-            tasks.append(Task.parse(left[:size]))
-            left = left[size:]
-        if left or not tasks:
+        pid, _, framed = said.partition(b" ")
+        if not pid.isdigit():
             raise AuthenticationError("the server tells of a death that none was; it is refused.")
-        return cls(int(pid), tasks)
+        return cls(int(pid), [Task.parse(element) for element in _unframed(framed)])
 
 
 class Result(NamedTuple):
@@ -118,13 +107,24 @@ class Result(NamedTuple):
     numbers: tuple[int, ...]  # as of `_numbers`; none of a word to the root
 
     @classmethod
+    def parse_all(cls, element: bytes) -> list[Result]:
+        """One, or several that were recorded together. Raises AuthenticationError for what is no result."""
+        if not isinstance(element, bytes) or element[:2] != TOGETHER:
+            return [cls.parse(element)]
+        return [cls.parse(one) for one in _unframed(element[2:])]
+
+    @classmethod
     def parse(cls, element: bytes) -> Result:
-        """Raises AuthenticationError for what is no result."""
+        """One. Raises as `parse_all`."""
         try:
             id, said = element.split(b" ", 1)
         except (ValueError, AttributeError):
             raise _no_result() from None
         return cls(id, said[:1], said[1:], () if id == ROOT else _numbers(id))
+
+
+def _suffix(to: bytes) -> str:
+    return f":{to.decode()}" if to else ""
 
 
 def _numbers(id: bytes) -> tuple[int, ...]:
@@ -136,6 +136,29 @@ def _numbers(id: bytes) -> tuple[int, ...]:
     if len(numbers) not in (2, 3):
         raise _no_result()
     return numbers
+
+
+def together(results: Sequence[bytes]) -> bytes:
+    """Results as one element."""
+    if len(results) == 1:
+        return results[0]
+    return TOGETHER + b"".join([b"%d:%b" % (len(result), result) for result in results])
+
+
+def _unframed(framed: bytes) -> list[bytes]:
+    """Raises AuthenticationError."""
+    found, at = [], 0
+    while at < len(framed):
+        colon = framed.find(b":", at, at + 12)
+        length = framed[at:colon]
+        end = colon + 1 + int(length) if colon > 0 and length.isdigit() else -1
+        if not at < end <= len(framed):
+            break
+        found.append(framed[colon + 1 : end])
+        at = end
+    if at < len(framed) or not found:
+        raise _no_result()
+    return found
 
 
 def _no_result() -> AuthenticationError:
@@ -186,13 +209,17 @@ class Tasks(Shared):
         """How many tasks no worker has taken."""
         return int(self._here().channel().call("LLEN", self._base + "tasks"))
 
-    def keep(self, ids: Sequence[bytes]) -> None:
+    def keep(self, ids: Sequence[bytes], to: bytes) -> None:
         """Queue results that the root keeps itself (a second one of an id, after a cut, finds nothing)."""
-        self._push("results", [b"%b %b" % (id, KEPT) for id in ids])
+        self._push("results" + _suffix(to), [b"%b %b" % (id, KEPT) for id in ids])
 
-    def next_result(self, unhandled: int, timeout_s: float) -> bytes | None:
+    def wake(self, to: bytes) -> None:
+        """Have the thread look that waits there."""
+        self._push("results" + _suffix(to), [ROOT + b" " + LOOK])
+
+    def next_result(self, unhandled: int, timeout_s: float, to: bytes = b"") -> bytes | None:
         """Wait for a result and take it, the one after `unhandled` others that have been taken; None after the timeout."""
-        results, taken = self._base + "results", self._base + "taken"
+        results, taken = (self._base + part + _suffix(to) for part in ("results", "collected"))
         channel = self._here().channel()
         reply: bytes | None = channel.block(
             lambda seconds: ("BLMOVE", results, taken, "LEFT", "RIGHT", seconds),
@@ -210,6 +237,10 @@ class Tasks(Shared):
             "pool_collect", (self._base,), (handled, MOST_SHOWN, session.ttl_ms)
         )
         return reply
+
+    def forget_collected(self, to: bytes) -> None:
+        """All that the thread has taken has been handled."""
+        self._here().channel().call("DEL", self._base + "collected" + _suffix(to))
 
     def forget_function(self, token: str) -> None:
         self._here().channel().call("HDEL", self._base + "functions", token)
@@ -250,10 +281,6 @@ class Tasks(Shared):
     def initializer_failed(self, message: bytes) -> None:
         """Tell the root that no worker will do: this is what the initializer, or the look at the line, raised."""
         self._push("results", [ROOT + b" " + INITIALIZER + message])
-
-    def hand(self, last: LastWords) -> Hand:
-        """The calling thread becomes a worker that is ready."""
-        return Hand(self, self._base, last)
 
     # Functions and tasks may be unpickled more than once, so they are not packed to be read once. A task is given out
     # once in a process: one that comes back has killed the process that had it.
@@ -298,209 +325,3 @@ class Tasks(Shared):
 
     def discard(self, message: bytes) -> None:
         payload.discard(message, self._here())
-
-
-class Hand:
-    """The tasks that a worker has in hand, and their results until those are sent. Owned by the worker's thread.
-
-    Short tasks come several at once, and their results go together. Until then they are in the worker's last words, where
-    the root finds them if it dies. When a task takes long after all, a thread sends what is done and gives the other
-    tasks back: someone may be idle, and it may be waiting for one of them.
-    """
-
-    MOST_FUNCTIONS = 64
-
-    def __init__(self, tasks: Tasks, base: str, last: LastWords) -> None:
-        self._tasks, self._last = tasks, last
-        session = tasks._here()
-        self._ttl_ms = session.ttl_ms
-        self._channel = channel = session.join(tasks._id)
-        # A pool that was made on this very host ends with it: fresh workers could come nowhere else.
-        is_local = maker(tasks._id) == int(session.process.partition(".")[0])
-        self._until = math.inf if is_local else session.info.until
-        self._base, self._line, self._running = base, base + "tasks", f"{base}running:{channel.party}"
-        self._functions: dict[bytes, bytes] = {}
-        self._waiting: deque[Task] = deque()
-        self._held: list[bytes] = []  # results that are to be sent
-        self._held_since = 0.0
-        self._sent: list[bytes] = []  # results under way
-        self._doubt = False  # one of them may not have arrived
-        self._turns = 0
-        self._changing = threading.Lock()  # held while tasks are given back
-        self._watched: threading.Event | None = None
-        state = base + "state"
-        ready: tuple[object, ...] = (f"ready:{os.getpid()}", 1)
-        if self.is_late(0.0):
-            print(
-                "cloudpool: this worker's host has no time left for it: what it runs in should live longer.",
-                file=sys.stderr,
-            )
-            ready = ()
-        channel.post("HSET", state, f"pid:{session.process}", os.getpid(), *ready)
-        channel.expire(state)
-
-    def is_late(self, needed_s: float) -> bool:
-        """Whether this host may end before another task has."""
-        return time.monotonic() + needed_s > self._until
-
-    def next(self, needed_s: float = 0.0) -> Task | None:
-        """The next task, waiting for it if need be; None: go home, as the host may end before one that takes so long has.
-
-        Raises SessionLostError.
-        """
-        while True:
-            with self._changing:
-                self._turns += 1
-                if self._waiting:
-                    return self._waiting.popleft()
-            if self._held or self._sent:  # and the rest was given back: have them recorded before it waits
-                with self._changing:
-                    self._post()
-                self._channel.settle()
-                left = self._recover() if self._doubt else []
-                self._recorded()
-                self._take(left)
-                continue
-            left_s = self._until - needed_s - time.monotonic()
-            if left_s <= 0:
-                self._tasks._here().retire_host()
-                return None
-            first = self._channel.block(
-                lambda seconds: ("BLMOVE", self._line, self._running, "LEFT", "RIGHT", seconds),
-                None if left_s == math.inf else left_s,
-                look=lambda: self._channel.call("LINDEX", self._running, 0),
-            )
-            if first is None:
-                continue
-            self._channel.expire(self._running)
-            if first == HOME:
-                return None
-            self._take([first])
-
-    def done(self, task: Task, status: bytes, message: bytes, most: int) -> bool:
-        """Record a task's result; take up to `most` others if none is waiting. False: the worker is sent home."""
-        result = b"%b %b%b" % (task.id, status, message)
-        with self._changing:
-            self._turns += 1
-            self._held.append(result)
-            if self._waiting:
-                if not self._may_hold(result):
-                    self._post()
-                return True
-            arguments = self._arguments(most)
-            self._sent += self._held
-            self._held.clear()
-        taken = self._channel.script("pool_done", (self._base,), arguments)
-        if taken is None or self._doubt:
-            taken = self._recover()
-        self._recorded()
-        if taken == [HOME]:
-            return False
-        self._take(taken)
-        return True
-
-    def function(self, token: bytes) -> bytes:
-        """A function's pickle, fetched once: its bytes are kept, so that each task has its own object."""
-        message = self._functions.get(token)
-        if message is None:
-            message = self._channel.call("HGET", self._base + "functions", token)
-            if message is None:
-                raise LookupError(f"the function {token.decode()} of this task is not in the server any more")
-            message = self._tasks.opened_function(token, message)
-            while len(self._functions) >= self.MOST_FUNCTIONS:
-                del self._functions[next(iter(self._functions))]
-            self._functions[token] = message
-        return message
-
-    # -- what is in hand --------------------------------------------------------------------------------------------
-
-    def _may_hold(self, result: bytes) -> bool:
-        """Whether it may wait for others: not when a death must not undo it, and the root would not find it."""
-        now = time.monotonic()
-        if len(self._held) == 1:
-            self._held_since = now
-        return bool(self._tasks.retries) and now - self._held_since < HELD_S and self._last.keep(result)
-
-    def _post(self) -> None:
-        """Send what is held, without waiting."""
-        if self._held:
-            arguments = self._arguments(0)
-            self._sent += self._held
-            self._held.clear()
-            heard = partial(self._heard, arguments)
-            self._channel.post_script("pool_done", (self._base,), arguments, heard)
-
-    def _recorded(self) -> None:
-        """All that was sent is in the server."""
-        self._sent.clear()
-        self._last.forget()
-
-    def _arguments(self, most: int) -> tuple[Any, ...]:
-        return self._channel.party, most, self._tasks.workers, self._ttl_ms, *self._held
-
-    def _heard(self, arguments: tuple[Any, ...], reply: Any) -> None:
-        """Of results that were sent without waiting: anything but a list means that they are not recorded, or may not be."""
-        if not isinstance(reply, list):
-            self._doubt = True
-        if reply is CUT:  # not only when the worker is next here: somebody waits for it
-            self._channel.later(lambda: self._channel.script("pool_done", (self._base,), arguments))
-
-    def _recover(self) -> list[bytes]:
-        """Send again what has not been recorded, in order; what is then in hand."""
-        self._doubt = False
-        for n in range(0, len(self._sent), MOST_AT_ONCE):
-            some = self._sent[n : n + MOST_AT_ONCE]
-            arguments = (self._channel.party, 0, self._tasks.workers, self._ttl_ms, *some)
-            self._channel.script("pool_done", (self._base,), arguments)
-        reply: list[bytes] = self._channel.call("LRANGE", self._running, 0, -1)
-        return reply
-
-    def _take(self, elements: list[bytes]) -> None:
-        self._waiting.extend(map(Task.parse, elements))
-        if len(elements) > 1:
-            if self._watched is None:
-                self._watched = threading.Event()
-                threading.Thread(
-                    target=self._watch, args=(self._watched,), name="cloudpool-give-back", daemon=True
-                ).start()
-            if not self._watched.is_set():
-                self._watched.set()
-
-    def _watch(self, watched: threading.Event) -> None:
-        """A timer while several tasks are in hand, asleep otherwise."""
-        timer = threading.Event()
-        while watched.wait():
-            turn = self._turns
-            timer.wait(PATIENCE_S)
-            if turn == self._turns and (self._waiting or self._held):
-                try:
-                    self._give_back(turn)
-                except SessionLostError:
-                    return
-            if not self._waiting and not self._held:
-                watched.clear()
-                if self._waiting:  # taken just now
-                    watched.set()
-
-    def _give_back(self, turn: int) -> None:
-        with self._changing:
-            if turn != self._turns:
-                return
-            channel = self._tasks._here().channel()
-            if self._held:
-                # Those that are under way as well: they may arrive later than these.
-                arguments = (
-                    self._channel.party,
-                    0,
-                    self._tasks.workers,
-                    self._ttl_ms,
-                    *self._sent,
-                    *self._held,
-                )
-                channel.script("pool_done", (self._base,), arguments)
-                self._sent += self._held
-                self._held.clear()
-            if self._waiting:
-                ids = [task.id for task in self._waiting]
-                channel.script("pool_give_back", (self._base,), (self._channel.party, self._ttl_ms, *ids))
-                self._waiting.clear()

@@ -12,8 +12,9 @@ from typing import Any
 
 from cloudpool import serialize
 from cloudpool.context import hints, tasks as protocol
+from cloudpool.context.hand import Hand
 from cloudpool.context.last_words import LastWords
-from cloudpool.context.tasks import Hand, Task, Tasks
+from cloudpool.context.tasks import Task, Tasks
 from cloudpool.errors import SessionLostError
 from cloudpool.store.blobs import finds_no_place
 
@@ -37,7 +38,7 @@ def work(
             _tell_root(tasks, _wrapped(error, wrap_exception))
             raise SystemExit(1) from None
     try:
-        completed = _work(tasks.hand(last), tasks, last, maxtasks, wrap_exception)
+        completed = _work(Hand(tasks, last), tasks, last, maxtasks, wrap_exception)
     except SessionLostError as error:
         util.debug("worker exiting: %s", error)
     except AuthenticationError as error:

@@ -57,7 +57,10 @@ PARTS: dict[str, Parts] = {
     "bundle": Parts(("content",)),
     "blob": Parts(("content", "ready")),
     "question": Parts(("content", "answer")),
-    "pool": Parts(("tasks", "results", "taken", "functions", "state", "parties", "holders"), ("running",)),
+    "pool": Parts(
+        ("tasks", "results", "collected", "functions", "state", "parties", "holders"),
+        ("running", "results", "collected"),
+    ),
 }
 
 CONTAINERS = ("dict", "list", "array", "namespace")  # of managers
@@ -70,7 +73,7 @@ MESSAGES: dict[str, tuple[str, ...]] = {
     "list": ("items",),
     "array": ("items",),
     "namespace": ("values",),
-    "pool": ("results", "taken"),
+    "pool": ("results", "collected"),
 }
 
 

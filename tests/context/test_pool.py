@@ -15,7 +15,7 @@ from waiting import until
 
 import cloudpool
 from cloudpool import TimeoutError, settings
-from cloudpool.context import calls, tasks
+from cloudpool.context import calls, hand
 from cloudpool.context.exits import Exits
 from cloudpool.errors import ServerOutOfMemory, WorkerLostError
 from cloudpool.host import session as sessions
@@ -238,7 +238,7 @@ def wait_at(last, go_on, x):
 
 
 def test_what_is_done_does_not_wait_for_a_long_task_behind_it(ctx, monkeypatch):
-    monkeypatch.setattr(tasks, "HELD_S", 60.0)
+    monkeypatch.setattr(hand, "HELD_S", 60.0)
     go_on = ctx.Event()
     with ctx.Pool(1) as pool:
         results = pool.imap_unordered(partial(wait_at, 20, go_on), range(21))

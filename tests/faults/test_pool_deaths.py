@@ -30,7 +30,7 @@ from waiting import until
 
 import cloudpool
 from cloudpool import settings
-from cloudpool.context import tasks
+from cloudpool.context import hand
 from cloudpool.errors import WorkerLostError
 from cloudpool.host import session as sessions
 
@@ -315,7 +315,7 @@ def sized(function, size, x):
 @pytest.mark.parametrize("size", [0, 4000, 30_000, 100_000])
 def test_what_a_worker_had_done_before_it_died_is_not_done_again(fork, monkeypatch, tmp_path, size):
     """Results of short tasks go together: those that had not gone are in its last words, if they are small."""
-    monkeypatch.setattr(tasks, "HELD_S", 60.0)
+    monkeypatch.setattr(hand, "HELD_S", 60.0)
     function = Fatal(tmp_path / "runs", {11: "SIGKILL", 17: "exit code 7"}, once=True)
     with fork.Pool(1) as pool:
         os.kill(pool._pool[0].pid, signal.SIGSTOP)

@@ -8,13 +8,14 @@ local function look(key, results)
   if kind == 'hash' then messages = redis.call('HVALS', key) end
   if kind == 'list' then messages = redis.call('LRANGE', key, 0, -1) end
   for _, message in ipairs(messages) do
-    -- A pool's results have `<task> <status>` before the message.
+    -- A pool's results have `<task> <status>` before the message; of those that are together none is in a blob.
     if results then message = string.match(message, '^%S+ .(.*)$') or '' end
     if string.byte(message) == 98 then found[#found + 1] = message end
   end
 end
 for _, part in ipairs(ARGV) do
-  look(KEYS[1] .. part, part == 'results' or part == 'taken')
-  for _, party in ipairs(parties) do look(KEYS[1] .. part .. ':' .. party, false) end
+  local results = part == 'results' or part == 'collected'
+  look(KEYS[1] .. part, results)
+  for _, party in ipairs(parties) do look(KEYS[1] .. part .. ':' .. party, results) end
 end
 return found

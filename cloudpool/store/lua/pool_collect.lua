@@ -3,7 +3,7 @@
 -- KEYS  1 base of the object's keys
 -- ARGV  1 how many have been handled since the beginning   2 most to take   3 expiry in ms (0: none)
 -- Returns the results that are taken and not handled: those of before, else the next ones.
-local results, taken, state = KEYS[1] .. 'results', KEYS[1] .. 'taken', KEYS[1] .. 'state'
+local results, taken, state = KEYS[1] .. 'results', KEYS[1] .. 'collected', KEYS[1] .. 'state'
 local handled, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local new = handled - tonumber(redis.call('HGET', state, 'handled') or 0)
 if new > 0 then

@@ -1,25 +1,23 @@
 #!lua flags=allow-oom
 -- A worker is done with its first running tasks: record their results, and give it more of the line.
 -- KEYS  1 base of the object's keys
--- ARGV  1 party   2 most tasks to take   3 workers   4 expiry in ms (0: none)   5.. results, in the order of its tasks
--- Returns the tasks taken, or nil when one of those is not the worker's first then: it was recorded before, or is not its own.
+-- ARGV  1 most tasks to take   2 party   3 workers   4 expiry in ms (0: none)   5 whom the results are for ('': the collector)
+--       6 number of tasks   7 id of the first   8 their results, one element
+-- Returns the tasks taken, or where none are wanted the number that wait; nil when that task is not the worker's first: it
+-- was recorded before, or is not its own.
 -- No more than a fair share is taken, and a '.', which sends one worker home, only by itself.
-local base, ttl, given = KEYS[1], tonumber(ARGV[4]), #ARGV - 4
-local tasks, results, running = base .. 'tasks', base .. 'results', base .. 'running:' .. ARGV[1]
-local first, done = redis.call('LRANGE', running, 0, given - 1), {}
-for n = 5, #ARGV do
-  local id, task = string.match(ARGV[n], '^%S+ '), first[#done + 1]
-  if task and string.sub(task, 1, #id) == id then done[#done + 1] = ARGV[n] end
-end
-if #done > 0 then
-  redis.call('LPOP', running, #done)
-  redis.call('RPUSH', results, unpack(done))
-  if ttl > 0 then redis.call('PEXPIRE', results, ttl) end
-end
-if #done < given then return false end
-local most = tonumber(ARGV[2])
-if most > 1 then most = math.max(1, math.min(most, math.floor(redis.call('LLEN', tasks) / tonumber(ARGV[3])))) end
-local taken = most > 0 and redis.call('LRANGE', tasks, 0, most - 1) or {}
+local base, most, ttl = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[4])
+local tasks, results, running = base .. 'tasks', base .. 'results', base .. 'running:' .. ARGV[2]
+if ARGV[5] ~= '' then results = results .. ':' .. ARGV[5] end
+local first = redis.call('LINDEX', running, 0)
+if not first or string.sub(first, 1, #ARGV[7] + 1) ~= ARGV[7] .. ' ' then return false end
+redis.call('LTRIM', running, ARGV[6], -1)
+redis.call('RPUSH', results, ARGV[8])
+if ttl > 0 then redis.call('PEXPIRE', results, ttl) end
+local waiting = redis.call('LLEN', tasks)
+if most == 0 then return waiting end
+if most > 1 then most = math.max(1, math.min(most, math.floor(waiting / tonumber(ARGV[3])))) end
+local taken = redis.call('LRANGE', tasks, 0, most - 1)
 for n = 2, #taken do
   if taken[n] == '.' then taken = {unpack(taken, 1, n - 1)} break end
 end
