@@ -31,6 +31,7 @@ from cloudpool.store.blobs import NO_ROOM, Blobs, no_room
 from cloudpool.store.bucket import Bucket
 from cloudpool.store.channel import Channel
 from cloudpool.store.durable import Durable
+from cloudpool.store.interruption import is_handlers
 from cloudpool.store.keys import SHARED_TTL_MS, Keys
 from cloudpool.store.lookout import Lookout
 from cloudpool.store.wire import Connection, NotYet, Reply, ReplyError
@@ -218,6 +219,8 @@ class Session:
             except NotYet:
                 began = time.monotonic()
             except (OSError, ServerError) as error:
+                if is_handlers(error):
+                    raise
                 self.check()
                 if time.monotonic() - began > max(self.info.lease_s, self.info.patience_s) + PATIENCE_S:
                     if isinstance(error, ServerError):
@@ -432,7 +435,10 @@ class Session:
         """The agent's next answer. One that a handler's exception keeps from being read is read before the next question."""
         try:
             return mail.receive(self._agent)[0] if self._agent is not None else None
-        except OSError:
+        except OSError as error:
+            if is_handlers(error):
+                self._owed += 1
+                raise
             return None
         except BaseException:
             self._owed += 1

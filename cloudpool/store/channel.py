@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeVar
 
 from cloudpool.errors import CloudpoolError, ServerError, ServerOutOfMemory
 from cloudpool.store import scripts
+from cloudpool.store.interruption import is_handlers
 from cloudpool.store.lookout import Lookout
 from cloudpool.store.refusals import NO_PRIMARY, NOT_YET, SEND_AGAIN, as_ours
 from cloudpool.store.wire import Connection, OnReply, Reply, ReplyError
@@ -175,7 +176,10 @@ class Channel:
                         return found
                     self.is_busy = not self._is_looked_after  # those have called, too
                 return send(self._connection or self._dial())
-            except OSError:
+            except OSError as error:
+                if is_handlers(error):
+                    self._interrupted(look, undo)
+                    raise
                 is_cut = True
             except ReplyError as error:
                 if not self._is_passing(error):
@@ -242,10 +246,12 @@ class Channel:
             self.is_busy = not self._is_looked_after
             try:
                 (self._connection or self._dial()).post(*command, on_reply=on_reply)
-            except OSError:
+            except OSError as error:
                 self._abandon()
                 on_reply(CUT)
                 self._again()
+                if is_handlers(error):
+                    raise
             except CloudpoolError:
                 raise
             except BaseException:  # it may have been written in part
@@ -304,7 +310,10 @@ class Channel:
         try:
             if self._connection is not None:
                 self._connection.settle(within_s)
-        except OSError:
+        except OSError as error:
+            if is_handlers(error):
+                self._interrupted(None, None)
+                raise
             if lookout is None:
                 self._again()
             else:

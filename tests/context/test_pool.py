@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import warnings
+from contextlib import closing
 from functools import partial
 from multiprocessing.pool import TERMINATE
 from pathlib import Path
@@ -428,6 +429,23 @@ def test_workers_are_replaced_after_their_number_of_tasks(ctx):
         pids = pool.map(pid, range(30), chunksize=1)
     pool.join()
     assert all(pids.count(p) <= 3 for p in pids)
+
+
+def test_an_idle_workers_result_arrives_though_the_server_has_forgotten_the_scripts(ctx):
+    """The worker waits for its next task by then, and hears in the middle of that."""
+    with ctx.Pool(1) as pool, closing(server()[0]) as store:
+        for n in range(1, 4):
+            assert [pool.apply(square, (n,)) for _ in range(3)] == [n * n] * 3  # idle from here on
+            until(
+                lambda: b"blocked_clients:2" in store.call("INFO", "clients")
+            )  # the collector and the worker
+            os.kill(pool._pool[0].pid, signal.SIGSTOP)
+            pending = pool.apply_async(square, (n,))
+            until(lambda: pool._inqueue.waiting() == 0)  # the server has given it to the worker
+            store.call("SCRIPT", "FLUSH")
+            os.kill(pool._pool[0].pid, signal.SIGCONT)
+            assert pending.get(30) == n * n
+    pool.join()
 
 
 def test_a_pool_serves_several_threads(ctx):

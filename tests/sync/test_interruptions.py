@@ -44,6 +44,28 @@ def test_handler_may_put_what_its_thread_waits_for(ctx, alarm):
     assert queue.get(timeout=10) == "from the handler"
 
 
+@pytest.mark.parametrize(
+    "wait_in",
+    [
+        lambda ctx: ctx.Queue().get(),
+        lambda ctx: [end.recv() for end in ctx.Pipe()],
+        lambda ctx: ctx.Event().wait(),
+        lambda ctx: ctx.Barrier(2).wait(),
+        lambda ctx: [lock.acquire() for lock in [ctx.Lock()] * 2],
+        lambda ctx: wait([ctx.Queue()._reader]),
+    ],
+    ids=["get", "recv", "Event", "Barrier", "acquire", "wait"],
+)
+def test_a_handler_may_raise_what_a_cut_connection_raises(ctx, alarm, wait_in):
+    def interrupt():
+        raise TimeoutError("by the handler")
+
+    for _ in range(3):
+        alarm(0.05, interrupt)
+        with pytest.raises(TimeoutError, match="by the handler"):
+            wait_in(ctx)
+
+
 def test_the_shortest_timeout_gets_what_is_there(ctx):
     lock, queue = ctx.Lock(), ctx.Queue()
     assert lock.acquire(timeout=1e-6)
@@ -159,6 +181,48 @@ def test_question_of_a_handler_within_a_question_has_its_own_answer(ctx, alarm):
     finally:
         os.kill(agent, signal.SIGCONT)
     assert [answer[0] for answer in answers] == ["settled", "here"]
+
+
+def wait_and_square(event, x):
+    event.wait(30)
+    return x * x
+
+
+def test_calls_of_a_pool_are_right_after_others_that_were_interrupted(ctx, alarm):
+    """The results of those come all the same, to the thread that waits for others by then."""
+
+    def interrupt():
+        raise InterruptedError("by the handler")
+
+    with ctx.Pool(2) as pool:
+        assert pool.apply(pow, (2, 3)) == 8
+        for n in range(5):
+            go_on = ctx.Event()
+            alarm(0.05, interrupt)
+            with pytest.raises(InterruptedError):
+                if n % 2:
+                    pool.apply(wait_and_square, (go_on, n))
+                else:
+                    pool.starmap(wait_and_square, [(go_on, n)] * 3, chunksize=1)
+            go_on.set()
+            assert [pool.apply(pow, (n, k)) for k in range(20)] == [n**k for k in range(20)]
+            assert pool.map(abs, range(-9, 0)) == list(range(9, 0, -1))
+    pool.join()
+
+
+def test_handler_may_use_the_pool_that_its_thread_waits_for(ctx, alarm):
+    go_on, found = ctx.Event(), []
+
+    def work_too():
+        found.append(pool.apply(pow, (3, 2)))
+        found.extend(pool.map(abs, [-1, -2]))
+        go_on.set()
+
+    with ctx.Pool(2) as pool:
+        alarm(0.3, work_too)
+        assert pool.apply(wait_and_square, (go_on, 5)) == 25
+        assert found == [9, 1, 2]
+    pool.join()
 
 
 def in_a_thread(call):
