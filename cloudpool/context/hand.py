@@ -143,7 +143,7 @@ class Hand:
                 if is_large or not self._may_hold():
                     self._post()
                 return True
-            if self._is_idle and most:
+            if self._is_idle and most and task.mode == protocol.APPLY:
                 self._post()
                 return True
             arguments = self._arguments(most)

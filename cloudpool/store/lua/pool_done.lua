@@ -16,7 +16,8 @@ redis.call('RPUSH', results, ARGV[8])
 if ttl > 0 then redis.call('PEXPIRE', results, ttl) end
 local waiting = redis.call('LLEN', tasks)
 if most == 0 then return waiting end
-if most > 1 then most = math.max(1, math.min(most, math.floor(waiting / tonumber(ARGV[3])))) end
+if waiting == 0 then return {} end
+if most > 1 then most = math.min(most, math.ceil(waiting / tonumber(ARGV[3]))) end
 local taken = redis.call('LRANGE', tasks, 0, most - 1)
 for n = 2, #taken do
   if taken[n] == '.' then taken = {unpack(taken, 1, n - 1)} break end
