@@ -49,7 +49,7 @@ INITIALIZER, STOP, LOOK = (
 TOGETHER = b"* "  # what several results begin with
 
 MOST_SHOWN = 64  # results in one reply: up to 4 MiB
-MOST_AT_ONCE = 16  # short tasks that a worker takes in one trip
+MOST_AT_ONCE = 32  # tasks that a worker takes in one trip
 SUSPECTS = 256  # items of a chunk that one look at its worker's last words does not tell apart
 
 

@@ -18,7 +18,7 @@ from cloudpool.context.tasks import Task, Tasks
 from cloudpool.errors import SessionLostError
 from cloudpool.store.blobs import finds_no_place
 
-SHORT_S = 0.001  # a task of less is not worth a round trip of its own
+SHORT_S = 0.001  # tasks that together take less are not worth a round trip each
 
 
 def work(
@@ -60,7 +60,7 @@ def _work(hand: Hand, tasks: Tasks, last: LastWords, maxtasks: int | None, wrap_
         status, value = _outcome(task, hand, tasks, last, wrap_exception)
         took_s = time.perf_counter() - began
         longest_s = max(longest_s, took_s)
-        most = protocol.MOST_AT_ONCE if took_s < SHORT_S else 1
+        most = max(1, min(int(SHORT_S / max(took_s, 1e-6)), protocol.MOST_AT_ONCE))
         if hand.is_late(longest_s):
             most = 0
         completed += 1
