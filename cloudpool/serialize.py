@@ -11,7 +11,6 @@ import copyreg
 import io
 import pickle
 import sys
-import threading
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from types import FunctionType
@@ -23,7 +22,6 @@ from cloudpool.errors import MissingExtraError
 __all__ = ["dumps", "dumps_apart", "goes_by_name", "loads"]
 
 PROTOCOL = 5
-MOST_KEPT = 4096  # bytes of a pickle whose pickler is used again: a large one's has a large memory
 Reducers = dict[type, Callable[[Any], Any]]
 
 # What cloudpickle copies though it is no code: what is written to the copy would be lost.
@@ -88,63 +86,32 @@ def _attempt(
     begin: Callable[[], object] | None,
     reducers: Reducers | None,
 ) -> tuple[list[bytes], list[pickle.PickleBuffer]]:
+    file = _Pieces()
+    apart: list[pickle.PickleBuffer] = []
+
+    def stays_within(buffer: pickle.PickleBuffer) -> bool:
+        if most is None or buffer.raw().nbytes <= most:
+            return True
+        apart.append(buffer)
+        return False
+
     if begin is not None:
         begin()
-    if make_pickler is not ForkingPickler or reducers:
-        return _Pickling(make_pickler, reducers).of(obj, most)
-    # Taken while it is used: an object's own reduction may pickle, too.
-    kept, _kept.pickling = _kept.pickling, None
-    pickling = kept or _Pickling(ForkingPickler)
-    pickled = pickling.of(obj, most)
-    if sum(map(len, pickled[0])) <= MOST_KEPT:
-        _kept.pickling = pickling
-    return pickled
+    pickler = make_pickler(file, PROTOCOL, True, stays_within)
+    if reducers:
+        pickler.dispatch_table.update(reducers)
+    pickler.dump(obj)
+    return file.pieces, apart
 
 
-class _Pickling:
-    """A pickler and where it writes."""
+class _Pieces:
+    """A file that keeps what is written to it: bytes as they are, of what may change meanwhile a copy."""
 
-    def __init__(self, make_pickler: Callable[..., Any], reducers: Reducers | None = None) -> None:
-        self._parts = _Parts()
-        self._pickler = make_pickler(self._parts, PROTOCOL, True, self._parts.takes_in)
-        if reducers:
-            self._pickler.dispatch_table.update(reducers)
-
-    def of(self, obj: Any, most: int | None) -> tuple[list[bytes], list[pickle.PickleBuffer]]:
-        """As `dumps_apart`. After an exception this cannot be used again."""
-        parts = self._parts
-        parts.pieces, parts.apart, parts.most = [], [], most
-        self._pickler.dump(obj)
-        self._pickler.clear_memo()  # which refers to the object and its parts
-        pieces, parts.pieces = parts.pieces, []
-        apart, parts.apart = parts.apart, []
-        return pieces, apart
-
-
-class _Parts:
-    """What a pickler writes: bytes as they are, of what may change meanwhile a copy; and buffers that stay apart."""
-
-    pieces: list[bytes]
-    apart: list[pickle.PickleBuffer]
-    most: int | None
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
 
     def write(self, piece: Any) -> None:
         self.pieces.append(piece if type(piece) is bytes else bytes(pickle.PickleBuffer(piece).raw()))
-
-    def takes_in(self, buffer: pickle.PickleBuffer) -> bool:
-        if self.most is None or buffer.raw().nbytes <= self.most:
-            return True
-        self.apart.append(buffer)
-        return False
-
-
-class _Kept(threading.local):
-    """A thread's pickler for small objects: to make one takes longer than to pickle a few numbers."""
-
-    pickling: _Pickling | None = None
-
-
-_kept = _Kept()
 
 
 def _pickler_by_value() -> Callable[..., Any]:

@@ -161,3 +161,15 @@ print(serialize.dumps(lambda: 1).count(b"dill") > 0)
         timeout=60,
     )
     assert (done.returncode, done.stdout) == (0, "(2, True) False\n4 b'sent'\nTrue\n"), done.stderr
+
+
+def test_a_reduction_that_is_registered_later_counts_from_then_on():
+    class Late:
+        pass
+
+    assert serialize.loads(serialize.dumps(7)) == 7
+    ForkingPickler.register(Late, lambda _: (int, ("7",)))
+    try:
+        assert serialize.loads(serialize.dumps(Late())) == 7
+    finally:
+        del ForkingPickler._extra_reducers[Late]

@@ -242,10 +242,6 @@ class Calls:
         outgoing = Outgoing(self, call)
         length, batch = 0, 8 if call.note.instant else 1
         for index, x, error in _guarded(iterable):
-            if not self._has_room(call, len(outgoing)):
-                outgoing.flush()
-                if not self._wait_for_room(call):
-                    return
             if error is None:
                 outgoing.add(index, func, x)
             else:
@@ -253,8 +249,10 @@ class Calls:
             x = error = None
             length = index + 1
             # One by one where the iterable may wait, perhaps for the result of what it gave last.
-            if len(outgoing) >= batch:
+            if not 0 < len(outgoing) < batch:  # `add` has sent them where they are large
                 outgoing.flush()
+                if not self._has_room(call) and not self._wait_for_room(call):
+                    return
                 batch = min(2 * batch, MOST) if call.note.instant else 1
         outgoing.flush()
         with self._lock:
@@ -262,8 +260,8 @@ class Calls:
                 set_length(length)
         self._settled(call.job)
 
-    def _has_room(self, call: Call, more: int) -> bool:
-        return call.under_way + more < self._window and call.job in self._cache and not self._over
+    def _has_room(self, call: Call) -> bool:
+        return call.under_way < self._window and call.job in self._cache and not self._over
 
     def _wait_for_room(self, call: Call) -> bool:
         """False when the call is over."""

@@ -63,7 +63,7 @@ def test_an_outcome_that_the_server_refuses_is_its_calls_error(fork, monkeypatch
     pool, pid = overflowing(fork, lambda: fork.Pool(1))
     with pool:
 
-        def refuse(_ids):
+        def refuse(_ids, _to):
             raise ServerOutOfMemory
 
         monkeypatch.setattr(pool._taskqueue._tasks, "keep", refuse)
