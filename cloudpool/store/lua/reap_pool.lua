@@ -18,7 +18,10 @@ for _, party in ipairs(redis.call('SMEMBERS', base .. 'parties')) do
       redis.call('RPUSH', results, '! x' .. pid .. ' ' .. table.concat(had))
     end
     redis.call('DEL', running)
-    redis.call('SREM', base .. 'parties', party)
+    -- What came to a thread of it goes with the pool, and the blobs that are named there.
+    if redis.call('EXISTS', base .. 'results:' .. party, base .. 'collected:' .. party) == 0 then
+      redis.call('SREM', base .. 'parties', party)
+    end
   end
 end
 if found > 0 and tonumber(ARGV[3]) > 0 then redis.call('PEXPIRE', results, ARGV[3]) end
