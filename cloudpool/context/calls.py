@@ -35,14 +35,13 @@ from cloudpool.context.progress import Bar
 from cloudpool.context.submitter import MOST, Submitter
 from cloudpool.context.tasks import Loss, Result, Task, Tasks
 from cloudpool.seen import Seen
+from cloudpool.store import interruption
 
 # Tasks of an imap that are under way, at most (or two a worker); when half of them are done, more are sent.
 WINDOW = 1024
 FEW = 16  # tasks under way, up to which each result is waited for by itself
 LOOK_S = 2.0  # between looks at the last submission, while no result comes
-CALLER_LOOK_S = (
-    1.0  # the same of a caller that waits; a signal that another thread has taken may wait for it, too
-)
+CALLER_LOOK_S = 1.0  # the same of a caller; Ctrl-C that came to another thread waits for it, too
 INSTANT = frozenset({list, tuple, range, str, bytes, dict, set, frozenset})  # iterating these never waits
 
 
@@ -192,7 +191,8 @@ class Calls:
         self._calls[call.job] = call
         result = self._cache.get(call.job)
         chunks = getattr(result, "_number_left", 1)  # of a map: 0 when there is nothing to do
-        if call.note.is_awaited and chunks <= FEW:
+        # Not where a signal's handler might raise in the middle of these books.
+        if call.note.is_awaited and chunks <= FEW and not interruption.may_come():
             call.incoming, call.caller = Incoming(self._tasks), threading.get_ident()
         outgoing = Outgoing(self, call)
         for index, x, error in _guarded(iterable):
@@ -280,7 +280,7 @@ class Calls:
         """If the call is over, forget it."""
         if job in self._cache:
             return
-        with self._room:
+        with self._lock:
             call = self._calls.pop(job, None)
             self._room.notify_all()
             if call is None:
@@ -391,7 +391,7 @@ class Calls:
         return error if isinstance(error, AuthenticationError) else None
 
     def _set(self, call: Call, index: int, item: list[int], outcome: Outcome) -> None:
-        with self._room:
+        with self._lock:
             call.under_way -= 1
             self._under_way -= 1
             if call.under_way == self._window // 2:
@@ -484,7 +484,7 @@ class Calls:
             return
         if blob and blob != again[0].payload:
             self._tasks.discard(blob)
-        with self._room:
+        with self._lock:
             call.under_way += len(again) - 1
             self._under_way += len(again) - 1
         for new in again:
@@ -566,7 +566,7 @@ class Calls:
 
     def stop(self) -> None:
         """Let the threads end: at once, and no matter what is under way."""
-        with self._room:
+        with self._lock:
             self._over = True
             self._room.notify_all()
         self._submitter.stop()

@@ -53,7 +53,7 @@ class Exit:
 class Exits:
     """How workers ended, by pid: known to who waits for them, asked by who reports their loss."""
 
-    WAIT_S = 1.0
+    WAIT_S = 5.0
 
     def __init__(self) -> None:
         self._exits: OrderedDict[int, Exit] = OrderedDict()

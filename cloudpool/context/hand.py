@@ -51,16 +51,16 @@ class Hand:
         # A pool that was made on this very host ends with it: fresh workers could come nowhere else.
         is_local = maker(tasks._id) == int(session.process.partition(".")[0])
         self._until = math.inf if is_local else session.info.until
+        self._holds = is_local and bool(tasks.retries)  # a lost host's last words are lost, too
         self._keys = tasks.keys
         [base] = tasks.keys
         self._line, self._running = base + "tasks", f"{base}running:{channel.party}"
         self._function_keys = base + "functions"
         self._functions: dict[bytes, bytes] = {}
         self._waiting: deque[Task] = deque()
-        self._held: list[
-            bytes
-        ] = []  # results that are to be sent: of tasks that follow each other, to the same thread
-        self._held_to = self._held_first = b""  # where to, and the first one's task
+        # Results that are to be sent, of tasks that follow each other, for the same thread; where to, and the first's task.
+        self._held: list[bytes] = []
+        self._held_to = self._held_first = b""
         self._held_since = 0.0
         self._sent: list[tuple[Any, ...]] = []  # results under way, as arguments of pool_done
         self._doubt = False  # some of them may not have arrived
@@ -113,25 +113,28 @@ class Hand:
 
     def _wait(self, timeout_s: float) -> bytes | None:
         """A task of the line; None after the timeout, or when it is not certain that what was sent is recorded."""
-        self._is_waiting = True
-        try:
-            first: bytes | None = self._channel.block(
-                lambda seconds: ("BLMOVE", self._line, self._running, "LEFT", "RIGHT", seconds),
-                None if timeout_s == math.inf else timeout_s,
-                look=lambda: self._channel.call("LINDEX", self._running, 0),
-            )
-        except Unrecorded:
-            return None
-        finally:
-            self._is_waiting = False
-        self._recorded()
+        with self._channel.lock:  # else the lookout may hear of what was sent just before this waits
+            if self._doubt:
+                return None
+            self._is_waiting = True
+            try:
+                first: bytes | None = self._channel.block(
+                    lambda seconds: ("BLMOVE", self._line, self._running, "LEFT", "RIGHT", seconds),
+                    None if timeout_s == math.inf else timeout_s,
+                    look=lambda: self._channel.call("LINDEX", self._running, 0),
+                )
+            except Unrecorded:
+                return None
+            finally:
+                self._is_waiting = False
+        if not self._doubt:
+            self._recorded()
         return first
 
     def done(self, task: Task, status: bytes, message: bytes, most: int) -> bool:
         """Record a task's result; take up to `most` others if none is waiting. False: the worker is sent home."""
-        is_large = (
-            message[:1] == b"b"
-        )  # who frees a blob with the pool looks for it in results that stand alone
+        # One of its own: who frees a blob with the pool looks for it in results that stand alone.
+        is_large = message[:1] == b"b"
         with self._changing:
             self._turns += 1
             if self._held and (is_large or task.to != self._held_to):
@@ -174,10 +177,10 @@ class Hand:
     # -- results ----------------------------------------------------------------------------------------------------
 
     def _may_hold(self) -> bool:
-        """Whether the last result may wait for others: not when a death must not undo it, and the root would not find it."""
-        if not self._tasks.retries or time.monotonic() - self._held_since > HELD_S:
-            return False
-        return self._last.keep(self._held[-1])
+        """Whether the last result may wait for others: the root would find it, and no death must undo it."""
+        return (
+            self._holds and time.monotonic() - self._held_since <= HELD_S and self._last.keep(self._held[-1])
+        )
 
     def _arguments(self, most: int) -> tuple[Any, ...]:
         """Of pool_done, for what is held and from now on under way."""
@@ -228,7 +231,10 @@ class Hand:
     def _take(self, elements: list[bytes]) -> None:
         if elements == [HOME]:
             return
-        self._waiting.extend(map(Task.parse, elements))
+        taken = [Task.parse(element) for element in elements]
+        with self._changing:
+            self._turns += 1
+            self._waiting.extend(taken)
         if len(elements) > 1:
             if self._watched is None:
                 self._watched = threading.Event()

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 from cloudpool.context.tasks import Tasks
 
-MOST_LEFT = 32  # results that were handled and are still in the server
+MOST_LEFT, MOST_BYTES = 32, 1 << 16  # of results that were handled and are still in the server
 
 
 @dataclass(slots=True)
 class _Left:
-    """What a thread has handled and left in the server; -1: it was interrupted."""
+    """What a thread has handled and left in the server."""
 
     results: int = 0
+    size: int = 0
+    is_certain: bool = True  # else the thread was interrupted
 
 
 class Incoming:
@@ -31,10 +33,14 @@ class Incoming:
 
     def next(self, timeout_s: float) -> bytes | None:
         """Wait for a result and take it; None after the timeout. Raises SessionLostError."""
-        left, self._left.results = self._left.results, -1
-        if not 0 <= left < MOST_LEFT:
-            self._tasks.forget_collected(self.to)
-            left = 0
-        element = self._tasks.next_result(left, timeout_s, self.to)
-        self._left.results = left + (element is not None)
+        left = self._left
+        if not left.is_certain or left.results >= MOST_LEFT or left.size >= MOST_BYTES:
+            self._tasks.forget_collected(self.to, is_handled=left.is_certain)
+            left.results = left.size = 0
+        left.is_certain = False
+        element = self._tasks.next_result(left.results, timeout_s, self.to)
+        if element is not None:
+            left.results += 1
+            left.size += len(element)
+        left.is_certain = True
         return element

@@ -31,7 +31,7 @@ class Split:
 
 
 class Losses:
-    """The split chunks of a pool's calls, and how its workers ended. Used by the collector thread alone."""
+    """The split chunks of a pool's calls, and how its workers ended. The collector's; results of a call whose caller waits are the caller's."""
 
     def __init__(self, tasks: Tasks, exits: Exits) -> None:
         self._tasks, self._exits = tasks, exits

@@ -1,10 +1,10 @@
 """Pool: the stdlib's face over tasks in the server.
 
-    Pool --put--> Calls --tasks--> server <--> workers      (calls.py, tasks.py, worker.py)
+    Pool --put--> Calls --tasks--> server <--> workers      (calls.py, tasks.py, hand.py, worker.py)
     Supervisor: waits on the workers' sentinels, replaces those that end, sends all home at the end
 
-A worker that dies is noticed by the agent, which puts its tasks back into the line, and by the supervisor, which starts
-another; neither waits for the other.
+A worker that dies is noticed by the agent, which gives its tasks to the collector, and by the supervisor, which says how it
+ended and starts another.
 """
 
 from __future__ import annotations

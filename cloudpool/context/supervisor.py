@@ -14,7 +14,7 @@ from multiprocessing.pool import CLOSE, RUN, TERMINATE
 from typing import Any
 
 from cloudpool.context.calls import Calls
-from cloudpool.context.exits import Exits
+from cloudpool.context.exits import Exit, Exits
 from cloudpool.context.last_words import LastWords
 from cloudpool.context.tasks import Tasks
 from cloudpool.context.worker import work
@@ -108,23 +108,29 @@ class Supervisor:
         if self._calls.overflow is not None:
             self._calls.overflow.end()
 
+    def _exit(self, worker: Any) -> Exit:
+        worker.join()
+        if said := getattr(worker._popen, "last_words", b""):
+            worker.last_words.adopt(said)
+        host, why = (getattr(worker._popen, name, "") for name in ("host", "why"))
+        return self._exits.add(
+            worker.pid, worker.exitcode, worker.last_words, host, why,
+            met_limit=getattr(worker._popen, "met_limit", False),
+        )  # fmt: skip
+
     def _replace_ended(self) -> None:
-        for worker in list(self._workers):
-            if self._calls.broken or worker.exitcode is None:
-                continue
-            worker.join()
+        # All are said to have ended before the first is replaced, which takes its time: the collector waits for that.
+        ended = [
+            (worker, self._exit(worker)) for worker in list(self._workers) if worker.exitcode is not None
+        ]
+        for worker, exit in ended:
+            if self._calls.broken:
+                return
             if why := getattr(worker._popen, "refusal", ""):
                 refused = RunnerError(why)
                 refused.is_said = True  # by the agent
                 self._calls.fail_all(refused)
                 return
-            if said := getattr(worker._popen, "last_words", b""):
-                worker.last_words.adopt(said)
-            host, why = (getattr(worker._popen, name, "") for name in ("host", "why"))
-            exit = self._exits.add(
-                worker.pid, worker.exitcode, worker.last_words, host, why,
-                met_limit=getattr(worker._popen, "met_limit", False),
-            )  # fmt: skip
             if self._tasks.was_ready(worker.pid):
                 self._failures = 0
             else:

@@ -41,11 +41,8 @@ DONE, RAISED = b"+", b"-"  # what the function returned, raised
 KEPT = b"k"  # the result never left the root
 ROOT = b"!"  # instead of an id: not a task's result, but a word to the root:
 DIED = b"x"  # a worker died: its pid, and the tasks that it had taken, as they were
-INITIALIZER, STOP, LOOK = (
-    b"i",
-    b"q",
-    b"l",
-)  # what the initializer raised | stop collecting | see whether it is over
+INITIALIZER, STOP = b"i", b"q"  # what the initializer raised | stop collecting
+LOOK = b"l"  # a caller that waits sees whether its call is over
 TOGETHER = b"* "  # what several results begin with
 
 MOST_SHOWN = 64  # results in one reply: up to 4 MiB
@@ -238,9 +235,14 @@ class Tasks(Shared):
         )
         return reply
 
-    def forget_collected(self, to: bytes) -> None:
-        """All that the thread has taken has been handled."""
-        self._here().channel().call("DEL", self._base + "collected" + _suffix(to))
+    def forget_collected(self, to: bytes, *, is_handled: bool) -> None:
+        """What the thread has taken; the blobs of what it may not have handled, too."""
+        channel, key = self._here().channel(), self._base + "collected" + _suffix(to)
+        if not is_handled:
+            for element in channel.call("LRANGE", key, 0, -1):
+                for result in Result.parse_all(element):
+                    self.discard(result.message)
+        channel.call("DEL", key)
 
     def forget_function(self, token: str) -> None:
         self._here().channel().call("HDEL", self._base + "functions", token)

@@ -366,6 +366,8 @@ class Session:
                     agent.close()
                     raise
             except OSError as error:
+                if is_handlers(error):
+                    raise
                 self._lost(f"its agent does not answer ({error.strerror})")
             if answer is None:
                 agent.close()
@@ -397,7 +399,9 @@ class Session:
         assert self._agent is not None
         try:
             mail.send(self._agent, message, fds)
-        except OSError:
+        except OSError as error:
+            if is_handlers(error):
+                raise
             return False
         return True
 

@@ -22,6 +22,7 @@ from typing import Any
 import hiredis
 
 from cloudpool.errors import ServerError
+from cloudpool.store.interruption import is_handlers
 
 MOST_BYTES = 512 << 20  # the server's proto-max-bulk-len: it ends a connection that sends more at once
 CHUNK = 65536  # more would have malloc map and unmap memory for each reply: 28 us a round trip instead of 15
@@ -104,6 +105,8 @@ class Connection:
             TypeError,
             MemoryError,
         ) as error:  # a map with a list as a key; 2**30 elements
+            if is_handlers(error):
+                raise
             raise ConnectionResetError(f"the server sent what is no reply ({error})") from None
         return reply
 
@@ -188,7 +191,9 @@ class Connection:
 
 def _packed(command: tuple[Any, ...]) -> bytes:
     """Raises ServerError for what the server takes for an attack: it would end the connection, again and again."""
-    packed: bytes = hiredis.pack_command(command)
+    # hiredis has str() make a number's digits, where a signal's handler may raise: then it crashes.
+    words: Any = tuple([b"%d" % x if type(x) is int else x for x in command])
+    packed: bytes = hiredis.pack_command(words)
     if len(packed) > MOST_BYTES:
         raise ServerError(
             f"{len(packed)} bytes are too many for one command: the server takes {MOST_BYTES} at most.\n"
@@ -241,6 +246,8 @@ def open_url(url: str, timeout_s: float = 5.0) -> Connection:
             f"the server at {redacted(url)} is still reading its data ({_words(error)}).\nTry again when it has."
         ) from None
     except (redis.exceptions.RedisError, OSError, ValueError) as error:
+        if is_handlers(error):
+            raise
         words = _words(error)
         message = f"cannot reach a server at {redacted(url)} ({words}).\n{_advice(words)}"
         # The kernel of the server's machine has taken the connection: who does not speak there is frozen.
