@@ -167,6 +167,7 @@ class Hand:
         if message is None:
             message = self._channel.call("HGET", self._function_keys, token)
             if message is None:
+                self._tasks._here().doubt()
                 raise LookupError(f"the function {token.decode()} of this task is not in the server any more")
             message = self._tasks.opened_function(token, message)
             while len(self._functions) >= self.MOST_FUNCTIONS:

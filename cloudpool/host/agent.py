@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from cloudpool.errors import ServerError
@@ -123,7 +124,8 @@ class Agent:
         self._refused: list[Run] = []
         self._unnamed: list[tuple[socket.socket, Member]] = []
         self._dead: list[Member] = []
-        signal.signal(signal.SIGTERM, _leave)
+        self._is_told_to_end = False
+        signal.signal(signal.SIGTERM, self._told_to_end)
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
@@ -159,6 +161,8 @@ class Agent:
             wait_s = min(wait_s, self.idle())
             if self._is_lost:
                 wait_s, next_beat, next_renewal = math.inf, math.inf, math.inf
+            if self._is_told_to_end:
+                raise SystemExit
             events = self._poll.poll(None if wait_s == math.inf else max(0.0, wait_s))
             self._died(self._hear_out(events))
             self._deal_with_refused()
@@ -166,6 +170,18 @@ class Agent:
             if self._is_leaving:
                 self._is_leaving = False
                 self._say_goodbye()
+
+    def _told_to_end(self, _signum: int, frame: FrameType | None) -> None:
+        """By SystemExit, through the poll, which would go on waiting: `end` is run by whoever called `run`.
+
+        Out of an object's `__del__` it would not come, but as words on stderr: then `run` sees to it.
+        """
+        self._is_told_to_end = True
+        while frame is not None:
+            if frame.f_code.co_name == "__del__":
+                return
+            frame = frame.f_back
+        raise SystemExit
 
     def idle(self) -> float:
         """What is to be done now and then; seconds until the next time."""
@@ -856,10 +872,6 @@ def _ready(fds: Iterable[int], within_s: float) -> set[int]:
     for fd in fds:
         poll.register(fd, select.POLLIN)
     return {fd for fd, _ in poll.poll(1000 * within_s)}
-
-
-def _leave(*_: object) -> None:
-    raise SystemExit  # through the poll, which would go on waiting: `end` is run by whoever called `run`
 
 
 def _pid_of(pidfd: int) -> int:

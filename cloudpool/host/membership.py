@@ -258,8 +258,7 @@ class Session:
                 raise self.refusal(admitted)
             self._make_sure(replies[2])
             if not admitted:
-                self._ask("doubt")  # the agent may not have seen yet that the keys are gone, and says why
-                self.check()
+                self.doubt()
                 self._lost(
                     "this process has been declared dead, or the session's keys are gone from the server"
                 )
@@ -314,6 +313,11 @@ class Session:
                 self._over = folders.read_over(self.info.folder) or "its root program has ended"
         if self._over is not None:
             self._lost(self._over)
+
+    def doubt(self) -> None:
+        """What should be in the server is not there. Raises SessionLostError if the session's state is lost."""
+        self._ask("doubt")  # the agent may not have seen yet that the keys are gone, and says why
+        self.check()
 
     def _bury(self) -> str:
         """The agent has gone and not said why. If it was killed, do what it would have done: whoever is first."""
