@@ -105,7 +105,8 @@ if __name__ == "__main__":
 
 def test_tasks_that_are_too_much_run_on_the_next_runner(limited):
     """At the first death; the others stay. One pool, one list of results."""
-    program = limited(OVERFLOW, TEST_LIMIT_S=10, overflow="subprocess,spawn")  # a slow host must have time left when it comes
+    # Time enough for a host that is slow to come to have some left.
+    program = limited(OVERFLOW, TEST_LIMIT_S=10, overflow="subprocess,spawn")
     code, said, complained = program.end()
     assert code == 0, complained
     assert said.splitlines() == [
