@@ -100,7 +100,7 @@ class Channel:
         self._killing = 0  # the cut connection's id, until CLIENT KILL has answered
         self.lock = threading.RLock()
         self.accounts: dict[str, Account] = {}  # object id -> what this party has in its own list there
-        self.numbered: dict[str, Any] = {}  # object id -> this party's requests to it, by whichever handle
+        self.numbered: dict[str, Any] = {}  # object id -> what this party has asked of it, or taken
 
     # -- commands ---------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ def may_come() -> bool:
     """Whether a handler of the program's own may run in the calling thread. Ctrl-C's usual one does not count."""
     if threading.get_ident() != threading.main_thread().ident:
         return False
-    return any(map(callable, _handlers()))
+    return bool(_handlers())
 
 
 def is_handlers(error: BaseException) -> bool:

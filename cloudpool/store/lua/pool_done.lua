@@ -22,7 +22,6 @@ local taken = redis.call('LRANGE', tasks, 0, most - 1)
 for n = 2, #taken do
   if taken[n] == '.' then taken = {unpack(taken, 1, n - 1)} break end
 end
-if #taken == 0 then return taken end
 redis.call('RPUSH', running, unpack(taken))
 redis.call('LTRIM', tasks, #taken, -1)
 if ttl > 0 then redis.call('PEXPIRE', running, ttl) end
