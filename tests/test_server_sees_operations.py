@@ -11,6 +11,7 @@ import cloudpool
 from cloudpool import managers, shared_memory
 from cloudpool.context.tasks import MOST_AT_ONCE
 from cloudpool.host import session as sessions
+from cloudpool.host.agent import REAPED
 from cloudpool.store import scripts
 
 
@@ -177,8 +178,12 @@ COUNTS = {
 }  # fmt: skip
 
 
-# The agent frees what earlier tests have dropped when it comes to it: on a unix socket its commands look like anyone's.
-AGENTS = ('"EVAL"', '"HDEL"', '"HKEYS"', '"CLIENT"', '"SREM"')
+# The agent deals with the deaths of earlier tests' processes, and frees what they have dropped, when it comes to it: on a
+# unix socket its commands look like anyone's.
+AGENTS = (
+    *('"EVAL"', '"HDEL"', '"HKEYS"', '"CLIENT"', '"SREM"', '"SCRIPT"'),
+    *(scripts.digest(reaping) for reaping in set(REAPED.values())),
+)
 
 
 @pytest.fixture
