@@ -19,10 +19,14 @@ from typing import Any
 from cloudpool import settings
 from cloudpool.errors import MissingExtraError
 
-__all__ = ["dumps", "dumps_apart", "goes_by_name", "loads"]
+__all__ = ["dumps", "dumps_apart", "dumps_plain", "goes_by_name", "loads"]
 
 PROTOCOL = 5
 Reducers = dict[type, Callable[[Any], Any]]
+
+_ATOMS = frozenset({int, float, bool, type(None)})
+# Looking through more costs what it saves.
+_MOST_PLAIN_BYTES, _MOST_PLAIN_ITEMS, _MOST_PLAIN_DEPTH = 1024, 8, 3
 
 # What cloudpickle copies though it is no code: what is written to the copy would be lost.
 _DATA = {io.TextIOWrapper, memoryview}
@@ -45,6 +49,27 @@ def dumps(obj: Any, *, by_value: bool = True) -> bytes:
     Raises what the C pickler raised (PicklingError, TypeError, AttributeError, or the object's own error).
     """
     return b"".join(dumps_apart(obj, None, by_value=by_value)[0])
+
+
+def dumps_plain(obj: Any) -> bytes | None:
+    """As `dumps`, in an eighth of the time: for numbers, short strings and bytes, and a few of these in a tuple, in whose
+    pickles no reduction has a say. None for anything else.
+    """
+    return pickle.dumps(obj, PROTOCOL) if _is_plain(obj) else None
+
+
+def _is_plain(obj: Any, depth: int = _MOST_PLAIN_DEPTH) -> bool:
+    kind = type(obj)
+    if kind is tuple:
+        if len(obj) > _MOST_PLAIN_ITEMS or not depth:
+            return False
+        for item in obj:  # noqa: SIM110 - all() of a generator takes twice as long
+            if not _is_plain(item, depth - 1):
+                return False
+        return True
+    if kind is str or kind is bytes:
+        return len(obj) <= _MOST_PLAIN_BYTES
+    return kind in _ATOMS or (kind is dict and not obj)  # of calls without keywords
 
 
 def dumps_apart(

@@ -173,3 +173,43 @@ def test_a_reduction_that_is_registered_later_counts_from_then_on():
         assert serialize.loads(serialize.dumps(Late())) == 7
     finally:
         del ForkingPickler._extra_reducers[Late]
+
+
+class Number(int):
+    pass
+
+
+PLAIN = {
+    "numbers": (0, -(2**70), 1.5, True, None),
+    "text": ("é\ud800", b"\x00", ""),
+    "a call": ((1, ("a", 2)), {}),
+}
+
+
+@pytest.mark.parametrize("obj", PLAIN.values(), ids=PLAIN)
+def test_plain_data_is_pickled_as_ever(obj):
+    pickled = serialize.dumps_plain(obj)
+    assert pickled == serialize.dumps(obj)
+    assert serialize.loads(pickled) == obj
+
+
+def nested(depth):
+    within = nested(depth - 1) if depth else 1
+    return (within,) * 8
+
+
+NOT_PLAIN = {
+    "a subclass, which may have a reduction": Number(1),
+    "one within": (1, (Number(1),)),
+    "a list, which another thread may change meanwhile": [1],
+    "keywords": ((1,), {"a": 1}),
+    "complex, which has one": 1j,
+    "long text": "x" * 100_000,
+    "many items": tuple(range(100)),
+    "a few, but many within them": nested(30),
+}
+
+
+@pytest.mark.parametrize("obj", NOT_PLAIN.values(), ids=NOT_PLAIN)
+def test_other_data_goes_the_way_of_reductions(obj):
+    assert serialize.dumps_plain(obj) is None

@@ -50,6 +50,10 @@ def pickled(
     reducers: serialize.Reducers | None = None,
 ) -> bytes:
     """The message before it is sealed."""
+    plain = serialize.dumps_plain(obj)
+    if plain is not None and len(plain) <= LARGE:
+        session.holdings.in_no_message()
+        return b"p" + plain
     with session.holdings.in_message(read_once, into) as begin:
         pickled, buffers = serialize.dumps_apart(
             obj, LARGE, by_value=by_value, begin=begin, reducers=reducers
