@@ -6,7 +6,7 @@ __all__ = ["Seen"]
 
 
 class Seen:
-    """A set of numbers from 0: a word of 256 bits for each stretch that is not full yet. Not for two threads at once."""
+    """A set of numbers from 0: a word of 256 bits for each stretch that is not full yet. Threads share it by the GIL."""
 
     __slots__ = ("_full", "_words")
 

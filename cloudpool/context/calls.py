@@ -441,8 +441,7 @@ class Calls:
         pid, tasks = Loss.parse(said)
         exit = self._losses.exit(pid)
         done = self._losses.done(exit)
-        undone = [task for task in tasks if task.id not in done]
-        guilty = self._losses.guilty(undone, exit)
+        blamed = self._losses.blamed([task for task in tasks if task.id not in done], exit)
         for task in tasks:
             job, index, *item = task.numbers
             call = self._calls.get(job)
@@ -450,7 +449,7 @@ class Calls:
                 self._done(call, done[task.id])
             elif call is None or self._is_answered(call, index, item):
                 continue
-            elif task is guilty:
+            elif task in blamed:
                 self._again(call, index, item, task, exit)
             else:
                 assert call.function is not None
@@ -591,5 +590,7 @@ def _guarded(iterable: Iterable[Any]) -> Iterator[tuple[int, Any, Exception | No
     try:
         for index, x in enumerate(iterable):
             yield index, x, None
-    except Exception as error:  # noqa: BLE001 - every failure reaches whoever waits for the call
+    except Exception as error:  # every failure reaches whoever waits for the call
+        if interruption.is_handlers(error):  # who waits is the thread that it came to
+            raise
         yield index + 1, None, error

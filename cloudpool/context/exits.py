@@ -6,7 +6,9 @@ import os
 import signal
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from cloudpool.context.last_words import LastWords
 from cloudpool.host.dispatch import LOST
@@ -25,6 +27,9 @@ class Exit:
     host: str = field(default_factory=lambda: os.uname().nodename)  # of this program's, when it is not known
     why: str = ""  # it did not end of its own doing, where that is known
     met_limit: bool = False  # of its host's time or memory
+    has_spoken: bool = (
+        False  # task, item, lines and results are its own last words; else nothing is known of them
+    )
 
     @property
     def signal(self) -> str | None:
@@ -51,11 +56,14 @@ class Exit:
 
 
 class Exits:
-    """How workers ended, by pid: known to who waits for them, asked by who reports their loss."""
+    """How workers ended, by pid: known to who waits for them, asked by who reports their loss, once."""
 
-    WAIT_S = 5.0
+    WAIT_S = 5.0  # for news of a process that is not among the workers: of what was done to them by others
+    LEAST = 100  # news that are kept, though nobody has asked: of a worker that had no task nobody does
 
-    def __init__(self) -> None:
+    def __init__(self, workers: Sequence[Any]) -> None:
+        """`workers`: those that live, and those that have ended and of whom nothing has been told yet."""
+        self._workers = workers
         self._exits: OrderedDict[int, Exit] = OrderedDict()
         self._changed = threading.Condition()
         self._is_over = False
@@ -75,22 +83,30 @@ class Exits:
         why: str = "",
         *,
         met_limit: bool = False,
+        has_spoken: bool = True,
     ) -> Exit:
         """`host`: of a worker that was elsewhere."""
         where = host or os.uname().nodename
         exit = Exit(
-            exitcode, *last.task(), last.item(), last.lines(), tuple(last.results()), where, why, met_limit
-        )
+            exitcode, *last.task(), last.item(), last.lines(), tuple(last.results()), where, why, met_limit, has_spoken
+        )  # fmt: skip
         with self._changed:
             self._exits[pid] = exit
             self._exits.move_to_end(pid)
-            if len(self._exits) > 100:
+            while len(self._exits) > max(self.LEAST, 4 * len(self._workers)):
                 self._exits.popitem(last=False)
             self._changed.notify_all()
         return exit
 
-    def of(self, pid: int) -> Exit:
-        """Waits for the news, which may be as fresh as the loss itself."""
+    def forget(self, pid: int) -> None:
+        """It is another process's now."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_over or pid in self._exits, self.WAIT_S)
-            return self._exits.get(pid, Exit())
+            self._exits.pop(pid, None)
+
+    def of(self, pid: int) -> Exit:
+        """Waits for the news: they may be as fresh as the loss itself, and the supervisor may be starting another worker."""
+        with self._changed:
+            while not self._changed.wait_for(lambda: self._is_over or pid in self._exits, self.WAIT_S):
+                if all(worker.pid != pid for worker in list(self._workers)):
+                    break
+            return self._exits.pop(pid, Exit())

@@ -20,9 +20,11 @@ from typing import Any
 from cloudpool.context import tasks as protocol
 from cloudpool.context.last_words import LastWords
 from cloudpool.context.tasks import HOME, Task, Tasks
-from cloudpool.errors import SessionLostError
+from cloudpool.errors import ServerError, SessionLostError
 from cloudpool.host.parcels import maker
-from cloudpool.store.channel import CUT
+from cloudpool.store import refusals
+from cloudpool.store.channel import CUT, Channel
+from cloudpool.store.wire import ReplyError
 
 HELD_S = 0.001  # how long the result of a short task waits for those of the others
 PATIENCE_S = 0.01  # how long other tasks, and results, wait behind a task that was thought to be short
@@ -51,23 +53,27 @@ class Hand:
         # A pool that was made on this very host ends with it: fresh workers could come nowhere else.
         is_local = maker(tasks._id) == int(session.process.partition(".")[0])
         self._until = math.inf if is_local else session.info.until
-        self._holds = is_local and bool(tasks.retries)  # a lost host's last words are lost, too
+        self._keeps = is_local  # results in its last words: those of a lost host are lost, too
+        self._holds = is_local and bool(tasks.retries)
         self._keys = tasks.keys
         [base] = tasks.keys
         self._line, self._running = base + "tasks", f"{base}running:{channel.party}"
         self._function_keys = base + "functions"
         self._functions: dict[bytes, bytes] = {}
         self._waiting: deque[Task] = deque()
+        self._taken_since = 0.0  # when those came
         # Results that are to be sent, of tasks that follow each other, for the same thread; where to, and the first's task.
         self._held: list[bytes] = []
         self._held_to = self._held_first = b""
         self._held_since = 0.0
-        self._sent: list[tuple[Any, ...]] = []  # results under way, as arguments of pool_done
+        self._sent: list[tuple[Any, ...]] = []  # results under way, see `_take_held`
         self._doubt = False  # some of them may not have arrived
         self._is_waiting = False  # for a task, in the server
         self._is_idle = False  # the line was empty when a result was recorded last
         self._turns = 0
-        self._changing = threading.Lock()  # held while tasks are given back
+        self._changing = (
+            threading.Lock()
+        )  # of `_waiting`, `_held`, `_sent` and `_turns`, which the other thread changes, too
         self._watched: threading.Event | None = None
         ready: tuple[object, ...] = (f"ready:{os.getpid()}", 1)
         if self.is_late(0.0):
@@ -142,16 +148,16 @@ class Hand:
             if not self._held:
                 self._held_to, self._held_first, self._held_since = task.to, task.id, time.monotonic()
             self._held.append(b"%b %b%b" % (task.id, status, message))
+            is_kept = self._keeps and self._last.keep(self._held[-1])
             if self._waiting:
-                if is_large or not self._may_hold():
+                if is_large or not is_kept or not self._may_hold():
                     self._post()
                 return True
             if self._is_idle and most and task.mode == protocol.APPLY:
                 self._post()
                 return True
-            arguments = self._arguments(most)
-            self._sent.append((0, *arguments[1:]))
-        reply = self._channel.script("pool_done", self._keys, arguments)
+            held = self._take_held()
+        reply = self._channel.script("pool_done", self._keys, (most, *held))
         self._heard_of(reply)
         taken: list[bytes] = reply if isinstance(reply, list) else []
         if self._doubt:
@@ -178,32 +184,36 @@ class Hand:
     # -- results ----------------------------------------------------------------------------------------------------
 
     def _may_hold(self) -> bool:
-        """Whether the last result may wait for others: the root would find it, and no death must undo it."""
-        return (
-            self._holds and time.monotonic() - self._held_since <= HELD_S and self._last.keep(self._held[-1])
-        )
+        """Whether a result that the root would find may wait for others."""
+        return self._holds and time.monotonic() - self._held_since <= HELD_S
 
-    def _arguments(self, most: int) -> tuple[Any, ...]:
-        """Of pool_done, for what is held and from now on under way."""
-        held = self._held_to, len(self._held), self._held_first, protocol.together(self._held)
+    def _take_held(self) -> tuple[Any, ...]:
+        """What is held, from now on under way, as pool_done's arguments behind the first."""
+        what = self._held_to, len(self._held), self._held_first, protocol.together(self._held)
         self._held.clear()
-        return (most, self._channel.party, self._tasks.workers, self._ttl_ms, *held)
+        self._sent.append((self._channel.party, self._tasks.workers, self._ttl_ms, *what))
+        return self._sent[-1]
 
     def _post(self) -> None:
         """Send what is held, without waiting."""
         if self._held:
-            arguments = self._arguments(0)
-            self._sent.append(arguments)
-            heard = partial(self._heard, arguments)
-            self._channel.post_script("pool_done", self._keys, arguments, heard)
+            arguments = 0, *self._take_held()
+            self._channel.post_script("pool_done", self._keys, arguments, partial(self._heard, arguments))
 
     def _heard(self, arguments: tuple[Any, ...], reply: Any) -> None:
         """Of results that were sent without waiting."""
         self._heard_of(reply)
-        if reply is CUT:  # not only when the worker is next here: somebody waits for it
+        is_refused = isinstance(reply, ReplyError) and reply.code in refusals.SEND_AGAIN
+        if reply is CUT or (is_refused and not self._is_waiting):
+            # Not only when the worker is next here: somebody waits for it.
             self._channel.later(lambda: self._channel.script("pool_done", self._keys, arguments))
         elif self._doubt and self._is_waiting:
             raise Unrecorded
+
+    def _send_again(self, channel: Channel) -> None:
+        """All that is under way, in order: what was recorded is not recorded again."""
+        for arguments in self._sent:
+            channel.script("pool_done", self._keys, (0, *arguments))
 
     def _heard_of(self, reply: Any) -> None:
         """The tasks taken, or how many are in the line; anything else: the results are not recorded, or may not be."""
@@ -220,8 +230,7 @@ class Hand:
     def _recover(self) -> list[bytes]:
         """Send again what may not have been recorded, in order; what is then in hand."""
         self._doubt = False
-        for arguments in self._sent:
-            self._channel.script("pool_done", self._keys, arguments)
+        self._send_again(self._channel)
         left: list[bytes] = self._channel.call("LRANGE", self._running, 0, -1)
         self._recorded()
         self._take(left)
@@ -236,6 +245,7 @@ class Hand:
         with self._changing:
             self._turns += 1
             self._waiting.extend(taken)
+            self._taken_since = time.monotonic()
         if len(elements) > 1:
             if self._watched is None:
                 self._watched = threading.Event()
@@ -251,25 +261,31 @@ class Hand:
         while watched.wait():
             turn = self._turns
             timer.wait(PATIENCE_S)
-            if turn == self._turns and (self._waiting or self._held):
+            if (self._waiting or self._held) and self._is_long(turn):
                 try:
-                    self._give_back(turn)
+                    self._give_back(self._tasks.connect(), turn)  # which the worker need not wait for
                 except SessionLostError:
                     return
+                except ServerError:  # it takes no more connections: the next turn, perhaps
+                    continue
             if not self._waiting and not self._held:
                 watched.clear()
-                if self._waiting:  # taken just now
+                if self._waiting or self._held:  # taken just now
                     watched.set()
 
-    def _give_back(self, turn: int) -> None:
+    def _is_long(self, turn: int) -> bool:
+        """Whether a task, begun in that turn, takes long after all; or those together do that were taken as short ones."""
+        return turn == self._turns or (
+            bool(self._waiting) and time.monotonic() - self._taken_since > PATIENCE_S
+        )
+
+    def _give_back(self, channel: Channel, turn: int) -> None:
         with self._changing:
-            if turn != self._turns:
+            if not self._is_long(turn):
                 return
-            channel = self._tasks._here().channel()
             if self._held:
-                self._sent.append(self._arguments(0))
-                for arguments in self._sent:  # all: what was sent before may arrive later than this
-                    channel.script("pool_done", self._keys, arguments)
+                self._take_held()
+                self._send_again(channel)  # what was sent before, too: it may arrive later than this
             if self._waiting:
                 ids = [task.id for task in self._waiting]
                 channel.script("pool_give_back", self._keys, (self._channel.party, self._ttl_ms, *ids))

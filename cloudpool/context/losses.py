@@ -31,7 +31,10 @@ class Split:
 
 
 class Losses:
-    """The split chunks of a pool's calls, and how its workers ended. The collector's; results of a call whose caller waits are the caller's."""
+    """The split chunks of a pool's calls, and how its workers ended.
+
+    The collector's; results of a call whose caller waits are the caller's.
+    """
 
     def __init__(self, tasks: Tasks, exits: Exits) -> None:
         self._tasks, self._exits = tasks, exits
@@ -45,12 +48,18 @@ class Losses:
         """Task ids, and the results that the worker had not sent when it died."""
         return {result.partition(b" ")[0]: result for result in exit.results}
 
-    def guilty(self, tasks: list[Task], exit: Exit) -> Task | None:
-        """Which of the tasks that a worker had not done it was at when it died."""
-        for task in tasks:
-            if task.id == exit.task:
-                return task
-        return tasks[0] if tasks and not exit.is_from_outside else None
+    def blamed(self, tasks: list[Task], exit: Exit) -> list[Task]:
+        """Which of the tasks that a worker had not done, as far as is known, count the death as theirs.
+
+        The one that it was at. Without retries each that may have begun: none is run twice, so all before it, of whose
+        results nothing is known, and all where nothing is known of the worker.
+        """
+        at = next((n for n, task in enumerate(tasks) if task.id == exit.task), None)
+        if not self._tasks.retries and not exit.has_spoken:
+            return tasks
+        if at is None:
+            return tasks[:1] if not exit.is_from_outside else []
+        return tasks[at if self._tasks.retries else 0 : at + 1]
 
     def again(self, task: Task, exit: Exit, call_items: int) -> list[Task] | WorkerLostError:
         """What is to be sent instead of a task, in which a worker died, or the error if it is given up.
@@ -118,10 +127,16 @@ class Losses:
             what = f"Item {item}{named} of a Pool's call"
         else:
             what = f"One of the items {item} to {item + items - 1} of a Pool's call"
-        again = f" in each of {deaths} attempts" if deaths > 1 else ""
+        if exit.task == task.id or self._tasks.retries:
+            again = f" in each of {deaths} attempts" if deaths > 1 else ""
+            happened = f"ended the worker process that ran it{again}: the last one died {exit} on {exit.host}"
+        else:
+            happened = (
+                f"may have run in a worker process that died {exit} on {exit.host} before its result came"
+            )
         printed = "".join("\n    " + line for line in exit.lines)
         return WorkerLostError(
-            f"{what} ended the worker process that ran it{again}: the last one died {exit} on {exit.host}.\n"
+            f"{what} {happened}.\n"
             "The Pool goes on. The setting retries (CLOUDPOOL_RETRIES) says how often such an item is run again."
             + (f"\nThe last lines that this worker printed:{printed}" if printed else ""),
             item=item,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudpool.context.submitter import MOST, MOST_BYTES
 from cloudpool.context.tasks import Task
+from cloudpool.store.interruption import is_handlers
 
 if TYPE_CHECKING:
     from cloudpool.context.calls import Call, Calls
@@ -42,12 +43,15 @@ class Outgoing:
                 try:
                     call.function = self._calls.functions.use(func)
                 except Exception as error:
-                    self._refused = error
+                    if not is_handlers(error):
+                        self._refused = error
                     raise
                 call.items = items
             token = call.function.token.encode()
             message = self._calls._tasks.pack_task(x, id, token, call.mode)
-        except Exception as error:  # noqa: BLE001 - every failure reaches whoever waits for the call
+        except Exception as error:  # every failure reaches whoever waits for the call
+            if is_handlers(error):  # who waits is the thread that it came to
+                raise
             self.keep(index, error)
             return
         if message[:1] == b"b":

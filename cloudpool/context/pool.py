@@ -71,7 +71,7 @@ class Pool(stdlib.Pool, metaclass=ABCMeta):
         self._maxtasksperchild = maxtasksperchild
         self._owner = os.getpid()
 
-        exits = Exits()
+        exits = Exits(self._pool)
         tasks = self._inqueue = self._outqueue = Tasks(processes, settings.current().retries)
         # joblib's Pool has them for its memory maps.
         outward = getattr(self, "_forward_reducers", None) or {}
@@ -102,7 +102,7 @@ class Pool(stdlib.Pool, metaclass=ABCMeta):
         self._task_handler = self._result_handler = self._taskqueue.collector
         self._taskqueue.collector.start()
         self._worker_handler.thread.start()
-        self._terminate = util.Finalize(
+        self._terminate = _Finalizer(
             self, _terminate, args=(self._worker_handler, self._taskqueue, self._pool), exitpriority=15
         )
         self._state = RUN
@@ -304,13 +304,23 @@ def _reduce_by(tasks: Tasks, ctx: Any, outward: Reducers, homeward: Reducers) ->
     tasks.outward, tasks.homeward = outward, homeward
 
 
-def _terminate(supervisor: Supervisor, calls: Calls, workers: list[Any]) -> None:
-    """The pool's finalizer. It may run in a garbage collection, in any thread: the server is left to the supervisor."""
+class _Finalizer(util.Finalize):
+    """A pool's. Nobody refers to it any more: that may be found out by a garbage collection, in any thread, whatever locks
+    that has. So it waits for nothing then, and all is left to the supervisor.
+    """
+
+    def __call__(self, wr: Any = None, *rest: Any, **named: Any) -> Any:
+        if wr is not None and self._kwargs is not None:
+            self._kwargs["is_dropped"] = True
+        return super().__call__(wr, *rest, **named)
+
+
+def _terminate(supervisor: Supervisor, calls: Calls, workers: list[Any], *, is_dropped: bool = False) -> None:
     util.debug("finalizing pool")
     supervisor.turn(TERMINATE)
-    calls.stop()
-    if threading.current_thread() is supervisor.thread:
+    if is_dropped or threading.current_thread() is supervisor.thread:
         return
+    calls.stop()
     supervisor.join()
     for worker in workers:
         if worker.exitcode is None:

@@ -8,7 +8,6 @@ A thread per task would cost each call a wake-up, and a round trip per task each
 
 from __future__ import annotations
 
-import select
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from typing import Any
 
 from cloudpool.context.functions import Function
 from cloudpool.context.tasks import Tasks
-from cloudpool.errors import ServerError, ServerOutOfMemory, SessionLostError
+from cloudpool.errors import ServerError, ServerOutOfMemory
 from cloudpool.store import refusals
 from cloudpool.store.channel import CUT, Channel
 from cloudpool.store.wire import ReplyError
@@ -54,7 +53,8 @@ class Request:
 
 class Submitter:
     """A line of its own to the server, used by one thread at a time. `failed` is told of tasks that the server refuses, and
-    then `wanted` is asked which of those that are still to be sent anybody waits for.
+    then `wanted` is asked which of those that are still to be sent anybody waits for. Both without the lock: who hears of a
+    failure may have locks of its own, for which another thread waits that sends.
 
     Whoever waits for results calls `look` now and then: of a request that was refused, with none after it, it hears then.
     """
@@ -66,6 +66,7 @@ class Submitter:
         self._changed = threading.Condition(self._lock)
         self._sent: Request | None = None  # not known to have arrived
         self._waiting: deque[Request] = deque()
+        self._refusals: deque[tuple[list[bytes], Exception]] = deque()  # of which `failed` has not been told
         self._thread: threading.Thread | None = None
         self._is_busy = False  # the thread has the line
         self._is_over = False
@@ -78,17 +79,18 @@ class Submitter:
                 return
             if self._is_busy:
                 self._waiting.append(request)
-            elif self._sent is not None and not self._has_reply():
+                self._changed.notify_all()  # a signal handler's exception may have kept `_hand_over` from it
+            elif self._sent is not None and not self._line_has_reply():
                 self._waiting.append(request)
                 self._hand_over()
+            elif not self._confirm():
+                self._waiting.append(request)  # unless it is of what has failed
             else:
-                if not self._confirm():
-                    request.tasks = self._wanted(request.tasks)
                 is_first = self._line is None
-                if request.tasks:
-                    self._post(request)
+                self._post(request)
                 if is_first:  # the server may not know the script yet
                     self._confirm()
+        self._tell()
 
     def waiting(self) -> int:
         """How many tasks have not been sent yet."""
@@ -100,12 +102,13 @@ class Submitter:
         with self._lock:
             if not self._is_busy and not self._is_over:
                 self._confirm()
+        self._tell()
 
     def settle(self) -> None:
         """As `look`; and wait for what the thread is at."""
         with self._lock:
             self._changed.wait_for(lambda: not self._is_busy or self._is_over)
-            self.look()
+        self.look()
 
     def stop(self) -> None:
         """Send nothing more. The line is closed by whoever has it."""
@@ -116,8 +119,9 @@ class Submitter:
                 self._hang_up()
 
     def join(self) -> None:
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        thread = self._thread
+        if thread is not None and thread.ident is not None and thread is not threading.current_thread():
+            thread.join()
 
     def _hang_up(self) -> None:
         line, self._line = self._line, None
@@ -139,18 +143,14 @@ class Submitter:
         message = b"" if request.function.is_stored else request.function.message
         return *self._tasks.request(self._line.party), request.function.token, message, *request.tasks
 
-    def _has_reply(self) -> bool:
+    def _line_has_reply(self) -> bool:
         assert self._sent is not None
         assert self._line is not None
         with self._line.lock:  # against the lookout
-            if self._sent.reply is not None or self._line._connection is None:
-                return True
-            poller = select.poll()
-            poller.register(self._line._connection, select.POLLIN)
-            return bool(poller.poll(0))
+            return self._sent.reply is not None or self._line.has_reply()
 
     def _confirm(self) -> bool:
-        """Have the reply to what was sent. Whether the server has taken it."""
+        """Have the reply to what was sent. Whether the server has taken it; else `_tell` is to be called."""
         request, self._sent = self._sent, None
         if request is None:
             return True
@@ -163,24 +163,37 @@ class Submitter:
             if isinstance(request.reply, Exception):
                 raise request.reply
         except (ReplyError, ServerError, ServerOutOfMemory) as error:
-            self._failed(request.tasks, error)
-            with self._lock:
-                for waiting in self._waiting:
-                    waiting.tasks = self._wanted(waiting.tasks)
-                self._waiting = deque(waiting for waiting in self._waiting if waiting.tasks)
+            self._refusals.append((request.tasks, error))
             return False
         request.function.is_stored = True
         return True
 
+    def _tell(self) -> None:
+        """Say what the server has refused; then have sent what waits and is still wanted."""
+        if not self._refusals:
+            return
+        while True:
+            with self._lock:
+                if not self._refusals:
+                    break
+                refusal = self._refusals.popleft()
+            self._failed(*refusal)
+        with self._lock:
+            for waiting in self._waiting:
+                waiting.tasks = self._wanted(waiting.tasks)
+            self._waiting = deque(waiting for waiting in self._waiting if waiting.tasks)
+            if self._waiting and not self._is_busy and not self._is_over:
+                self._hand_over()
+
     # -- the thread ---------------------------------------------------------------------------------------------------
 
     def _hand_over(self) -> None:
-        self._is_busy = True
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="cloudpool-submitter", daemon=True)
+        if self._thread.ident is None:
             self._thread.start()
-        else:
-            self._changed.notify_all()
+        self._is_busy = True  # not before: Ctrl-C may come in between
+        self._changed.notify_all()
 
     def _run(self) -> None:
         while True:
@@ -191,17 +204,19 @@ class Submitter:
                     return
             try:
                 self._confirm()
+                self._tell()
                 while (request := self._next()) is not None:
                     try:
                         self._post(request)
                     except (ServerError, ServerOutOfMemory) as error:  # nothing of it has arrived
                         self._sent = None
-                        self._failed(request.tasks, error)
+                        self._refusals.append((request.tasks, error))
                     self._confirm()
-            except SessionLostError as error:
+                    self._tell()
+            except Exception as error:  # noqa: BLE001 - the session's loss: whoever waits must hear of it
                 with self._lock:
                     lost, self._waiting = list(self._waiting), deque()
-                    self._is_busy = False
+                    self._thread, self._is_busy = None, False
                     self._changed.notify_all()
                 for request in lost:
                     self._failed(request.tasks, error)

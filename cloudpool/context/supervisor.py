@@ -83,6 +83,7 @@ class Supervisor:
 
     def _run(self) -> None:
         try:
+            self._tasks.connect()  # before the server may be full: a worker's end must be dealt with then, too
             while self._state == RUN or (self._state == CLOSE and self._calls.are_waited_for()):
                 self._replace_ended()
                 watched = [] if self._calls.broken else [w.sentinel for w in self._workers]
@@ -91,15 +92,17 @@ class Supervisor:
             self._finish()
         except SessionLostError as error:
             self._calls.fail_all(error)
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and nobody looks after the workers now
+            self._calls.fail_all(error)
+            self._calls.stop()
+            self._end_workers()
         finally:
             self._notifier.close()
 
     def _finish(self) -> None:
         if self._state == TERMINATE:
-            self._exits.stop()
-            for worker in self._workers:
-                if worker.exitcode is None:
-                    end(worker)
+            self._calls.stop()
+            self._end_workers()
             self._tasks.abandon()
         else:
             self._tasks.dismiss(len(self._workers))
@@ -108,14 +111,21 @@ class Supervisor:
         if self._calls.overflow is not None:
             self._calls.overflow.end()
 
+    def _end_workers(self) -> None:
+        self._exits.stop()
+        for worker in self._workers:
+            if worker.exitcode is None:
+                end(worker)
+
     def _exit(self, worker: Any) -> Exit:
         worker.join()
-        if said := getattr(worker._popen, "last_words", b""):
+        said = getattr(worker._popen, "last_words", None)  # of a far one
+        if said:
             worker.last_words.adopt(said)
         host, why = (getattr(worker._popen, name, "") for name in ("host", "why"))
         return self._exits.add(
             worker.pid, worker.exitcode, worker.last_words, host, why,
-            met_limit=getattr(worker._popen, "met_limit", False),
+            met_limit=getattr(worker._popen, "met_limit", False), has_spoken=said != b"",
         )  # fmt: skip
 
     def _replace_ended(self) -> None:
@@ -151,6 +161,7 @@ class Supervisor:
             except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
                 self._calls.fail_all(error)
                 return
+            self._exits.forget(replacement.pid)
             if worker in self._workers:
                 self._workers[self._workers.index(worker)] = replacement
             else:  # taken out meanwhile, by software that looks after workers itself

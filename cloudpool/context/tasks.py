@@ -189,6 +189,13 @@ class Tasks(Shared):
     def keys(self) -> tuple[str, ...]:
         return (self._base,)
 
+    def connect(self) -> Channel:
+        """The calling thread's channel, with a connection. Raises ServerError, SessionLostError."""
+        channel = self._here().channel()
+        if not channel.is_open:
+            channel.call("EXISTS", self._base + "state")
+        return channel
+
     def line(self) -> Channel:
         """A line to the server besides the threads' own; a forked child lets go of it as of those."""
         return self._here().open_line()

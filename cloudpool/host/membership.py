@@ -31,7 +31,7 @@ from cloudpool.store.blobs import NO_ROOM, Blobs, no_room
 from cloudpool.store.bucket import Bucket
 from cloudpool.store.channel import Channel
 from cloudpool.store.durable import Durable
-from cloudpool.store.interruption import is_handlers
+from cloudpool.store.interruption import is_no_cut
 from cloudpool.store.keys import SHARED_TTL_MS, Keys
 from cloudpool.store.lookout import Lookout
 from cloudpool.store.wire import Connection, NotYet, Reply, ReplyError
@@ -219,7 +219,7 @@ class Session:
             except NotYet:
                 began = time.monotonic()
             except (OSError, ServerError) as error:
-                if is_handlers(error):
+                if is_no_cut(error):
                     raise
                 self.check()
                 if time.monotonic() - began > max(self.info.lease_s, self.info.patience_s) + PATIENCE_S:
@@ -370,7 +370,7 @@ class Session:
                     agent.close()
                     raise
             except OSError as error:
-                if is_handlers(error):
+                if is_no_cut(error):
                     raise
                 self._lost(f"its agent does not answer ({error.strerror})")
             if answer is None:
@@ -404,7 +404,7 @@ class Session:
         try:
             mail.send(self._agent, message, fds)
         except OSError as error:
-            if is_handlers(error):
+            if is_no_cut(error):
                 raise
             return False
         return True
@@ -444,7 +444,7 @@ class Session:
         try:
             return mail.receive(self._agent)[0] if self._agent is not None else None
         except OSError as error:
-            if is_handlers(error):
+            if is_no_cut(error):
                 self._owed += 1
                 raise
             return None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 
 from cloudpool.errors import CloudpoolError, ServerError, ServerOutOfMemory
 from cloudpool.store import scripts
-from cloudpool.store.interruption import is_handlers
+from cloudpool.store.interruption import is_no_cut
 from cloudpool.store.lookout import Lookout
 from cloudpool.store.refusals import NO_PRIMARY, NOT_YET, SEND_AGAIN, as_ours
 from cloudpool.store.wire import Connection, OnReply, Reply, ReplyError
@@ -177,7 +178,7 @@ class Channel:
                     self.is_busy = not self._is_looked_after  # those have called, too
                 return send(self._connection or self._dial())
             except OSError as error:
-                if is_handlers(error):
+                if is_no_cut(error):
                     self._interrupted(look, undo)
                     raise
                 is_cut = True
@@ -250,7 +251,7 @@ class Channel:
                 self._abandon()
                 on_reply(CUT)
                 self._again()
-                if is_handlers(error):
+                if is_no_cut(error):
                     raise
             except CloudpoolError:
                 raise
@@ -311,7 +312,7 @@ class Channel:
             if self._connection is not None:
                 self._connection.settle(within_s)
         except OSError as error:
-            if is_handlers(error):
+            if is_no_cut(error):
                 self._interrupted(None, None)
                 raise
             if lookout is None:
@@ -419,6 +420,14 @@ class Channel:
     def is_open(self) -> bool:
         """Whether there is a connection; else nothing can have been sent since the last was cut."""
         return self._connection is not None
+
+    def has_reply(self) -> bool:
+        """Whether something has come, or nothing can come: the connection is closed."""
+        if self._connection is None:
+            return True
+        poller = select.poll()
+        poller.register(self._connection, select.POLLIN)
+        return bool(poller.poll(0))
 
     def account(self, object_id: str) -> Account:
         """This party's, of an object."""

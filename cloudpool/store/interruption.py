@@ -5,6 +5,7 @@ They raise what they like, TimeoutError most of all, and that is an OSError as a
 
 from __future__ import annotations
 
+import sys
 import threading
 from signal import NSIG, default_int_handler, getsignal
 from traceback import walk_tb
@@ -17,6 +18,10 @@ except ImportError:
     _handler_of = getsignal
 
 
+# Modules whose frames are in an error of a connection itself.
+_TALKING = sys.stdlib_module_names | {"cloudpool", "hiredis", "redis"}
+
+
 def may_come() -> bool:
     """Whether a handler of the program's own may run in the calling thread. Ctrl-C's usual one does not count."""
     if threading.get_ident() != threading.main_thread().ident:
@@ -25,11 +30,23 @@ def may_come() -> bool:
 
 
 def is_handlers(error: BaseException) -> bool:
-    """Whether a handler has raised it, and not what the thread was at."""
+    """Whether a handler that is there now has raised it, and not what the thread was at."""
     if error.__traceback__ is None or threading.get_ident() != threading.main_thread().ident:
         return False
     codes = {code for handler in _handlers() if (code := _code(handler)) is not None}
     return any(frame.f_code in codes for frame, _ in walk_tb(error.__traceback__))
+
+
+def is_no_cut(error: BaseException) -> bool:
+    """Whether a handler has raised it while the thread talked to the server or the agent: the connection is not cut then.
+
+    Also one that is there no more, having set another in its place: of the program's own, nothing but handlers runs there.
+    """
+    if error.__traceback__ is None or threading.get_ident() != threading.main_thread().ident:
+        return False
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    modules = {frame.f_globals.get("__name__", "").partition(".")[0] for frame in frames}
+    return not modules <= _TALKING or is_handlers(error)
 
 
 def _handlers() -> list[Any]:

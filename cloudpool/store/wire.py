@@ -22,7 +22,7 @@ from typing import Any
 import hiredis
 
 from cloudpool.errors import ServerError
-from cloudpool.store.interruption import is_handlers
+from cloudpool.store.interruption import is_no_cut
 
 MOST_BYTES = 512 << 20  # the server's proto-max-bulk-len: it ends a connection that sends more at once
 CHUNK = 65536  # more would have malloc map and unmap memory for each reply: 28 us a round trip instead of 15
@@ -105,7 +105,7 @@ class Connection:
             TypeError,
             MemoryError,
         ) as error:  # a map with a list as a key; 2**30 elements
-            if is_handlers(error):
+            if is_no_cut(error):
                 raise
             raise ConnectionResetError(f"the server sent what is no reply ({error})") from None
         return reply
@@ -246,7 +246,7 @@ def open_url(url: str, timeout_s: float = 5.0) -> Connection:
             f"the server at {redacted(url)} is still reading its data ({_words(error)}).\nTry again when it has."
         ) from None
     except (redis.exceptions.RedisError, OSError, ValueError) as error:
-        if is_handlers(error):
+        if is_no_cut(error):
             raise
         words = _words(error)
         message = f"cannot reach a server at {redacted(url)} ({words}).\n{_advice(words)}"

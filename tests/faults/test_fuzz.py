@@ -235,13 +235,13 @@ class NoNews(Exits):
 @often
 @given(any_of(b"77 14:1.0 t 3 1  mpx", b"77 18:1.0 t 1 2 1.2/3 apx14:1.1 t 3 0  mpx", b"0 14:1.1 t 3 0  mpx"))
 def test_a_death_is_one_in_tasks_or_refused(said):
-    losses = Losses(SimpleNamespace(retries=2), NoNews())
+    losses = Losses(SimpleNamespace(retries=2), NoNews([]))
     try:
         pid, tasks = Loss.parse(said)
         assert all(len(task.numbers) in (2, 3) for task in tasks)
     except AuthenticationError:
         return
-    guilty = losses.guilty(tasks, losses.exit(pid))
+    [guilty] = losses.blamed(tasks, losses.exit(pid))
     assert guilty is tasks[0]
     again = losses.again(guilty, losses.exit(pid), 3)
     assert isinstance(again, WorkerLostError) or [task.id for task in again] == [guilty.id]

@@ -648,7 +648,7 @@ def test_a_pool_that_nobody_refers_to_goes_while_its_workers_die(fork, rng):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # an unclosed pool; a fork with threads, by the supervisor
                 pool = gc.collect()
-        assert not any(worker.is_alive() for worker in workers)
+        until(lambda: not any(worker.is_alive() for worker in workers))
 
 
 def test_terminate_ends_a_worker_that_is_stopped(fork):

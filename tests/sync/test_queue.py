@@ -445,3 +445,14 @@ def test_nothing_is_left_for_a_feeder_thread(ctx):
     assert (len(queue._buffer), queue._thread) == (0, None)
     assert queue._maxsize == multiprocessing.synchronize.SEM_VALUE_MAX
     assert queue.get() == 1
+
+
+def test_large_arrays_arrive_aligned(ctx):
+    """Else C code refuses them, and sums have other last digits."""
+    queue = ctx.Queue()
+    sent = [np.ones(70_001, np.uint8), np.random.default_rng(1).random(20_001), np.ones(99_999, np.float32)]
+    queue.put(("x" * 5, sent))
+    _, got = queue.get()
+    assert [a.ctypes.data % 64 for a in got] == [0, 0, 0]
+    assert [a.sum() for a in got] == [a.sum() for a in sent]
+    assert memoryview(got[1])[20_000] == sent[1][20_000]
