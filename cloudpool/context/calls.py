@@ -11,11 +11,9 @@ the pool itself, so that a pool that nobody refers to can go.
 
 from __future__ import annotations
 
-import math
 import queue
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,6 +30,7 @@ from cloudpool.context.losses import Losses, Outcome
 from cloudpool.context.outgoing import Outgoing
 from cloudpool.context.overflow import Overflow
 from cloudpool.context.progress import Bar
+from cloudpool.context.results import Cache
 from cloudpool.context.submitter import MOST, Submitter
 from cloudpool.context.tasks import Loss, Result, Task, Tasks
 from cloudpool.seen import Seen
@@ -82,51 +81,6 @@ class Call:
     def to(self) -> bytes:
         """Where its results go."""
         return self.incoming.to if self.incoming is not None else b""
-
-
-class Condition(threading.Condition):
-    """Whose wait, of any length, ends by Ctrl-C within LOOK_S.
-
-    A signal that comes when the main thread is about to sleep, or that another thread takes, does not wake it: it looks.
-    """
-
-    LOOK_S = 1.0
-
-    def wait(self, timeout: float | None = None) -> bool:
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        waiter, woken = threading.Lock(), False
-        waiter.acquire()
-        self._waiters.append(waiter)  # type: ignore[attr-defined] # private: `notify` of the stdlib wakes whoever is there
-        self.release()
-        try:
-            woken = waiter.acquire(blocking=False)
-            while not woken and (left := deadline - time.monotonic()) > 0:
-                woken = waiter.acquire(timeout=min(left, self.LOOK_S))
-        finally:
-            self.acquire()
-            if not woken:
-                with suppress(ValueError):  # it has been notified meanwhile
-                    self._waiters.remove(waiter)  # type: ignore[attr-defined] # as above
-        return woken
-
-
-class Cache(dict[int, Any]):
-    """The results that are waited for, by job. Calls `on_empty` when the last one goes."""
-
-    def __init__(self, on_empty: Callable[[], None]) -> None:
-        super().__init__()
-        self._on_empty = on_empty
-
-    def __setitem__(self, job: int, result: Any) -> None:
-        """The stdlib's results come here from their __init__, before anybody can wait for them: how they wait is set here."""
-        waited_for = result if isinstance(result, IMapIterator) else result._event
-        waited_for._cond.__class__ = Condition
-        super().__setitem__(job, result)
-
-    def __delitem__(self, job: int) -> None:
-        self.pop(job, None)  # it may have been taken out to be set for the last time
-        if not self:
-            self._on_empty()
 
 
 class Calls:

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cloudpool import methods, settings
 from cloudpool.context import memory_maps, overflow
-from cloudpool.context.calls import INSTANT, Cache, Calls, Note, TaskSequence
+from cloudpool.context.calls import INSTANT, Calls, Note, TaskSequence
 from cloudpool.context.contexts import default_context
 from cloudpool.context.exits import Exits
 from cloudpool.context.kept import Keeping
 from cloudpool.context.progress import bar
+from cloudpool.context.results import Cache
 from cloudpool.context.supervisor import Notifier, Recipe, Supervisor, end
 from cloudpool.context.tasks import Tasks
 from cloudpool.serialize import Reducers

@@ -10,14 +10,16 @@ from contextlib import closing
 from functools import partial
 from multiprocessing.pool import TERMINATE
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from waiting import until
 
 import cloudpool
 from cloudpool import TimeoutError, settings
-from cloudpool.context import calls, hand
+from cloudpool.context import calls, hand, results
 from cloudpool.context.exits import Exits
+from cloudpool.context.last_words import LastWords
 from cloudpool.errors import ServerOutOfMemory, WorkerLostError
 from cloudpool.host import session as sessions
 
@@ -448,6 +450,105 @@ def test_an_idle_workers_result_arrives_though_the_server_has_forgotten_the_scri
     pool.join()
 
 
+def flush_and_return_much(_):
+    with closing(server()[0]) as store:
+        store.call("SCRIPT", "FLUSH")
+    return bytes(100_000)
+
+
+def test_a_result_that_the_server_did_not_know_how_to_record_does_not_wait_for_the_next_task(ctx):
+    went_on = ctx.Event()
+    with ctx.Pool(1) as pool:
+        list(pool.imap(square, range(300)))  # short ones: what follows is taken together
+        for _ in range(3):
+            went_on.clear()
+            for n in range(100):
+                pool.apply_async(square, (n,))
+            first = pool.apply_async(flush_and_return_much, (0,))
+            second = pool.apply_async(went_on.wait, (60,))
+            assert first.get(30) == bytes(100_000)
+            went_on.set()
+            assert second.get(30)
+    pool.join()
+
+
+def test_who_drops_a_pool_waits_for_nothing(ctx):
+    """A garbage collection may be what drops it, in the middle of whatever that thread is at."""
+    pool = ctx.Pool(1)
+    assert pool.apply(square, (2,)) == 4
+    workers, exits, supervisor = pool._pool, pool._worker_handler._exits, pool._worker_handler.thread
+    with exits._changed, warnings.catch_warnings():  # the supervisor needs it
+        warnings.simplefilter("ignore")  # an unclosed pool
+        pool = gc.collect()
+        assert supervisor.is_alive()
+    supervisor.join(60)
+    until(lambda: not any(worker.is_alive() for worker in workers))
+
+
+def test_news_of_a_worker_are_waited_for_until_its_end_has_been_dealt_with(monkeypatch):
+    monkeypatch.setattr(Exits, "WAIT_S", 0.01)
+    workers = [SimpleNamespace(pid=7)]
+    exits = Exits(workers)
+    telling = threading.Timer(0.2, lambda: exits.add(7, -9, LastWords()))
+    telling.start()
+    assert exits.of(7).signal == "SIGKILL"
+    telling.join()
+    del workers[:]
+    assert exits.of(7).exitcode is None  # another of that number, of which nothing is known
+    for pid in range(1000):
+        exits.add(pid, 0, LastWords())
+    assert exits.of(999).exitcode == 0
+    assert len(exits._exits) < 200
+
+
+class Slow:
+    """Takes a second to be pickled."""
+
+    def __reduce__(self):
+        time.sleep(1)
+        return int, ()
+
+
+@pytest.mark.parametrize("argument", [Slow(), None])
+def test_what_a_handler_raises_is_not_an_items_error(ctx, argument):
+    """Whether it comes while the items are pickled or while they are waited for: the call ends, and not its first item."""
+
+    def interrupt(*_):
+        raise TimeoutError("by the handler")
+
+    go_on = ctx.Event()
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with ctx.Pool(2) as pool:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(TimeoutError, match="by the handler"):
+                pool.starmap(go_on.wait, [(60,), (argument,)], chunksize=1)
+            go_on.set()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    pool.join()
+
+
+def test_results_wait_as_those_of_the_stdlib_do():
+    event, woken = results.Event(), []
+    assert not event.wait(0)
+    assert not event.wait(-1)
+    assert not event.wait(0.01)
+    threads = [threading.Thread(target=lambda: woken.append(event.wait())) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(event._waiters) == 5)
+    event.set()
+    for thread in threads:
+        thread.join()
+    assert woken == [True] * 5
+    assert event.is_set()
+    assert event.wait(0)
+    assert event.wait()
+    assert not event._waiters
+
+
 def test_a_pool_serves_several_threads(ctx):
     with ctx.Pool(2) as pool:
         outcomes = {}
@@ -718,7 +819,7 @@ def test_ctrl_c_is_heard_whichever_thread_the_signal_came_to(ctx, call):
 
 
 def test_a_result_that_comes_late_is_seen_by_who_waits(ctx, monkeypatch):
-    monkeypatch.setattr(calls.Condition, "LOOK_S", 0.01)
+    monkeypatch.setattr(results, "LOOK_S", 0.01)
     with ctx.Pool(1) as pool:
         assert pool.apply(time.sleep, (0.2,)) is None
         assert next(pool.imap(time.sleep, [0.2])) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import os
 import sys
 import time
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from far_hosts import lives
 from waiting import until
 
+from cloudpool.errors import WorkerLostError
 from cloudpool.host import identity
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults" / "tools"))
@@ -30,6 +33,13 @@ def link(tcp_server):
 @pytest.fixture
 def far(session, tcp_server, link):
     return session(redis_url=tcp_server.url, lease_s=LEASE_S, TEST_HOST_URL=link.url)
+
+
+def log(path, item):
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, b"%d\n" % item)
+    os.close(fd)
+    return item
 
 
 def slowly(item):
@@ -93,3 +103,26 @@ def test_frozen_link_for_more_than_a_lease(far, link, hosts):
         link.thaw()
         assert list(results) == [n * n for n in range(1, 200)]
         until(lambda: not any(map(lives, before)), 30)
+
+
+def test_without_retries_no_task_of_a_host_that_was_cut_off_runs_twice(session, tcp_server, link, tmp_path):
+    """Of what it had in hand nobody knows what it has begun."""
+    far = session(redis_url=tcp_server.url, lease_s=LEASE_S, TEST_HOST_URL=link.url, retries=0)
+    path = str(tmp_path / "runs")
+    with far.Pool(4) as pool:
+        pool.starmap(abs, [(item,) for item in range(400)], 1)  # short ones: many are taken at once
+        results = [pool.apply_async(log, (path, item)) for item in range(4000)]
+        until(lambda: os.path.exists(path))
+        link.freeze()
+        workers = list(pool._pool)
+        until(lambda: not any(worker.is_alive() for worker in workers), 30)
+        link.thaw()
+        lost = 0
+        for item, result in enumerate(results):
+            try:
+                assert result.get(60) == item
+            except WorkerLostError:
+                lost += 1
+    assert lost
+    with open(path) as file:
+        assert set(collections.Counter(map(int, file)).values()) == {1}

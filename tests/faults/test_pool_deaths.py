@@ -327,6 +327,37 @@ def test_what_a_worker_had_done_before_it_died_is_not_done_again(fork, monkeypat
     assert runs(function.path) == {n: 2 if n in function.deaths else 1 for n in range(40)}
 
 
+def cut_or_die(path, x):
+    log(path, x)
+    if x == 0:  # its own connection: what is sent next may or may not arrive
+        session = sessions.current()
+        with closing(session.dial()) as store:
+            store.call("CLIENT", "KILL", "ID", session.channel()._connection.client_id)
+    if x == 1 and runs(path)[1] == 1:
+        os._exit(3)
+    return x
+
+
+@pytest.mark.parametrize("tries", [0, 2])
+def test_a_result_that_a_cut_kept_from_the_server_is_found_after_a_death(fork, tmp_path, retries, tries):
+    retries(tries)
+    with fork.Pool(1) as pool:
+        for attempt in range(3):
+            path = tmp_path / f"runs.{attempt}"
+            list(pool.imap(square, range(300)))  # short ones: what follows is taken together
+            for n in range(100):
+                pool.apply_async(square, (n,))
+            results = [pool.apply_async(cut_or_die, (path, x)) for x in range(4)]
+            assert [results[x].get(WAIT_S) for x in (0, 2, 3)] == [0, 2, 3]
+            if tries:
+                assert results[1].get(WAIT_S) == 1
+            else:
+                with pytest.raises(WorkerLostError):
+                    results[1].get(WAIT_S)
+            assert runs(path) == {0: 1, 1: 2 if tries else 1, 2: 1, 3: 1}
+    pool.join()
+
+
 # -- what it printed last ---------------------------------------------------------------------------------------------
 
 
@@ -648,7 +679,7 @@ def test_a_pool_that_nobody_refers_to_goes_while_its_workers_die(fork, rng):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # an unclosed pool; a fork with threads, by the supervisor
                 pool = gc.collect()
-        until(lambda: not any(worker.is_alive() for worker in workers))
+        until(lambda workers=workers: not any(worker.is_alive() for worker in workers))
 
 
 def test_terminate_ends_a_worker_that_is_stopped(fork):

@@ -534,6 +534,105 @@ def test_server_that_evicts_is_warned_of(serve):
     assert "noeviction" in warned
 
 
+def test_a_pool_goes_on_after_a_death_that_met_a_server_without_room_for_connections(launch, serve):
+    server = serve()
+    program = launch(
+        """
+import os, signal, sys
+import cloudpool
+pool = cloudpool.get_context("fork").Pool(2)
+print(pool.map(abs, range(50), 1) == list(range(50)), flush=True)
+sys.stdin.readline()
+workers = list(pool._pool)
+os.kill(workers[0].pid, signal.SIGKILL)
+workers[0].join()
+sys.stdin.readline()
+print(pool.map_async(abs, range(50), 1).get(60) == list(range(50)), flush=True)
+os.kill(workers[1].pid, signal.SIGKILL)
+print(pool.map_async(abs, range(50), 1).get(60) == list(range(50)), flush=True)
+pool.close()
+pool.join()
+print("well", flush=True)
+""",
+        redis_url=server.url, lease_s="0.5",
+    )  # fmt: skip
+    assert program.line() == "True"
+    with closing(wire.open_url(server.url)) as admin:
+        admin.call("CONFIG", "SET", "maxclients", "2")
+        program.tell()
+        time.sleep(6)  # the time is the fault: workers come, get no connection, and end
+        admin.call("CONFIG", "SET", "maxclients", "1000")
+    program.tell()
+    assert [program.line() for _ in range(3)] == ["True", "True", "well"]
+
+
+def test_tasks_that_wait_behind_a_long_one_go_on_though_nobody_else_gets_a_connection(launch, serve):
+    """The thread that gives them back has none of its own yet. Later it does what it is for."""
+    server = serve()
+    program = launch(
+        """
+import sys, time
+import cloudpool
+def rest(seconds):
+    if seconds:
+        time.sleep(seconds)
+pool = cloudpool.get_context("fork").Pool(1)
+seen = cloudpool.Event()
+list(pool.imap(rest, [0] * 500))
+print("ready", flush=True)
+sys.stdin.readline()
+began = time.monotonic()
+for result in [pool.apply_async(rest, (s,)) for s in [0] * 64 + [0.5] + [0] * 64]:
+    result.get(60)
+print(time.monotonic() - began < 5, flush=True)  # a connection is tried for 10 s
+sys.stdin.readline()
+for _ in range(3):
+    list(pool.imap(rest, [0] * 200))
+    seen.clear()
+    for _ in range(64):
+        pool.apply_async(rest, (0,))
+    pool.apply_async(abs, (1,), callback=lambda _: seen.set())
+    print(pool.apply_async(seen.wait, (30,)).get(60), flush=True)  # the result before it is sent meanwhile
+""",
+        redis_url=server.url, lease_s="7",
+    )  # fmt: skip
+    assert program.line() == "ready"
+    with closing(wire.open_url(server.url)) as admin:
+        clients = len(admin.call("CLIENT", "LIST").splitlines())
+        admin.call("CONFIG", "SET", "maxclients", clients)
+        program.tell()
+        assert program.line() == "True"
+        admin.call("CONFIG", "SET", "maxclients", "1000")
+    program.tell()
+    assert [program.line() for _ in range(3)] == ["True"] * 3
+
+
+def test_a_refused_submission_is_told_without_a_lock_that_a_submitting_thread_waits_for(launch, serve):
+    server = serve("--maxmemory-policy", "noeviction")
+    program = launch(
+        """
+import sys, threading, time
+import cloudpool
+class Slow:
+    def __reduce__(self):
+        time.sleep(4)  # the collector looks meanwhile at what was sent before, and hears of the refusal
+        return int, ()
+executor = cloudpool.Executor(2, cloudpool.get_context("fork"))
+print(executor.submit(abs, -1).result(60), flush=True)
+sys.stdin.readline()
+first = executor.submit(len, bytes(1000))
+second = executor.submit(abs, Slow())
+for future in (first, second):
+    print(type(future.exception(60)).__name__, flush=True)
+""",
+        redis_url=server.url,
+    )  # fmt: skip
+    assert program.line() == "1"
+    server.ask("CONFIG", "SET", "maxmemory", "1")
+    program.tell()
+    assert [program.line() for _ in range(2)] == ["ServerOutOfMemory"] * 2
+
+
 def test_process_that_gets_no_connection_says_so(launch, serve):
     server = serve()
     program = launch(

@@ -56,8 +56,11 @@ def test_handler_may_put_what_its_thread_waits_for(ctx, alarm):
     ],
     ids=["get", "recv", "Event", "Barrier", "acquire", "wait"],
 )
-def test_a_handler_may_raise_what_a_cut_connection_raises(ctx, alarm, wait_in):
+@pytest.mark.parametrize("once", [False, True])
+def test_a_handler_may_raise_what_a_cut_connection_raises(ctx, alarm, wait_in, once):
     def interrupt():
+        if once:  # then it is nobody's handler when it is looked for
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
         raise TimeoutError("by the handler")
 
     for _ in range(3):
