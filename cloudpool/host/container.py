@@ -47,8 +47,9 @@ def serve(
     identity.install()
     descriptors.raise_limit()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    own = folders.make()
+    own, making = folders.make()
     held = folders.claim(own)
+    os.close(making)
     try:
         if not card.url:
             assert folder is not None, "the server is in a folder that was not named"

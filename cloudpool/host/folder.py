@@ -39,16 +39,16 @@ def _is_roomy(place: str) -> bool:
     return room.f_blocks * room.f_frsize >= ROOMY
 
 
-def make() -> str:
-    """A new folder. Raises ServerError when none can be made."""
+def make() -> tuple[str, int]:
+    """A new folder, and a descriptor of it: while that is open, here or where it is inherited, sweeps leave alone what
+    nobody has claimed yet. Raises ServerError when none can be made.
+    """
     failure: OSError | None = None
     for base in bases():
-        folder = os.path.join(base, PREFIX + os.urandom(6).hex())
-        if len(os.fsencode(folder)) > _MOST_PATH:
+        if len(os.fsencode(_new_name(base))) > _MOST_PATH:
             continue
         try:
-            os.mkdir(folder, 0o700)
-            return folder
+            return _make_in(base)
         except OSError as error:
             failure = error
     why = failure.strerror if failure is not None else "none is writable and has a short name"
@@ -56,6 +56,22 @@ def make() -> str:
         f"cannot make a folder for the session's sockets in {MEMORY}, TMPDIR or {TEMPORARY} ({why}).\n"
         "Set TMPDIR to a writable directory whose name has at most 60 characters."
     )
+
+
+def _new_name(base: str) -> str:
+    return os.path.join(base, PREFIX + os.urandom(6).hex())
+
+
+def _make_in(base: str) -> tuple[str, int]:
+    while True:
+        folder = _new_name(base)
+        os.mkdir(folder, 0o700)
+        with suppress(FileNotFoundError):  # a sweep came before the lock
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            if os.path.exists(folder):
+                return folder, fd
+            os.close(fd)
 
 
 def find(session_id: str) -> str | None:
@@ -133,13 +149,14 @@ def read_over(folder: str) -> str:
 
 
 def sweep() -> None:
-    """Remove the folders, and end the servers, of this user's sessions whose agent is dead."""
+    """Remove the folders, and end the servers, of this user's sessions whose agent is dead, or was never there."""
     for base in bases():
         for name in os.listdir(base):
             folder = os.path.join(base, name)
             if name.startswith(PREFIX):
                 try:
-                    _sweep(folder)
+                    if not _sweep(folder):
+                        _sweep_unclaimed(folder)
                 except OSError:  # gone meanwhile, or another user's: not ours to sweep
                     continue
 
@@ -156,7 +173,7 @@ def sweep_one(folder: str, first: Callable[[], None]) -> bool:
 
 def _sweep(folder: str, first: Callable[[], None] = lambda: None) -> bool:
     if os.stat(folder).st_uid != os.getuid() or not os.path.exists(os.path.join(folder, LOCK)):
-        return False  # a folder without its lock is just being made
+        return False
     held = lock(folder)
     if held is None:
         return False
@@ -167,6 +184,18 @@ def _sweep(folder: str, first: Callable[[], None] = lambda: None) -> bool:
     finally:
         os.close(held)
     return True
+
+
+def _sweep_unclaimed(folder: str) -> None:
+    """Remove a folder that no agent has claimed, if nobody is left who would: they were killed as the session started."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_uid == os.getuid():
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.exists(os.path.join(folder, LOCK)):
+                remove(folder)
+    finally:
+        os.close(fd)
 
 
 def _end_server(folder: str) -> None:

@@ -93,7 +93,8 @@ def begin(method: str | None = None) -> Launch:
     if chosen.blob_url:
         _check_sealing("Storage for large payloads (blob_url)")
     binary = "" if chosen.redis_url or provider else find_server()
-    folder = folders.make()
+    with _standard_taken():
+        folder, making = folders.make()
     session_id = os.path.basename(folder).removeprefix(folders.PREFIX)
     is_sealed = chosen.redis_url or provider or chosen.blob_url
     key = Key(os.urandom(32) if is_sealed else b"")
@@ -109,12 +110,14 @@ def begin(method: str | None = None) -> Launch:
 
                 kept = KeptServer(provider, session_id, folder, chosen)
                 info = info._replace(redis_url=kept.url, patience_s=kept.patience_s)
-            return Launch(info, method, *_start_agent(info, binary, kept), kept)
+            return Launch(info, method, *_start_agent(info, binary, kept, making), kept)
     except BaseException:
         if kept is not None:
             kept.let_go()
         _remove(info)
         raise
+    finally:
+        os.close(making)
 
 
 def _remove(info: SessionInfo) -> None:
@@ -184,8 +187,11 @@ def _refuse_open_server(url: str) -> None:
         )
 
 
-def _start_agent(info: SessionInfo, binary: str, kept: KeptServer | None) -> tuple[int, int]:
-    """Its process, before it has forked itself free, and the pipe by which it will say that it is ready."""
+def _start_agent(info: SessionInfo, binary: str, kept: KeptServer | None, making: int) -> tuple[int, int]:
+    """Its process, before it has forked itself free, and the pipe by which it will say that it is ready.
+
+    It inherits `making`, so that the folder is its own until it has claimed that.
+    """
     program = f"import sys; sys.path[:0] = {import_places()!r}; from cloudpool.host.boot import main; main()"
     url_r, url_w = os.pipe()
     said_r, said_w = os.pipe()
@@ -204,7 +210,7 @@ def _start_agent(info: SessionInfo, binary: str, kept: KeptServer | None) -> tup
         pid = util.spawnv_passfds(
             os.fsencode(sys.executable),
             [sys.executable, "-S", "-E", "-c", program, *parameters],
-            (url_r, said_w, *((kept.said, kept.leash) if kept is not None else ())),
+            (url_r, said_w, making, *((kept.said, kept.leash) if kept is not None else ())),
         )
         # By pipe: a process list must not show the password.
         far = (

@@ -59,7 +59,7 @@ class Host:
 
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[tuple[Host, Host]]:
-    folder = folders.make()
+    folder, making = folders.make()
     socket = os.path.join(folder, folders.SERVER_SOCKET)
     server = Server.start(find_server(), folder, socket)
     try:
@@ -71,6 +71,7 @@ def hosts(tmp_path: Path) -> Iterator[tuple[Host, Host]]:
     finally:
         server.stop()
         folders.remove(folder)
+        os.close(making)
 
 
 def share(hosts: tuple[Host, Host], size: int = 16) -> None:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 import cloudpool
 from cloudpool.host import folder as folders, mail, session as sessions
@@ -45,6 +46,14 @@ def boot(root_pid, folder, said, url=""):
     os.close(url_r)
 
 
+@pytest.fixture
+def folder():
+    """A folder that nobody has claimed, as one who starts a session has it."""
+    folder, making = folders.make()
+    yield folder
+    os.close(making)
+
+
 def agents_end(held):
     """The end of file of a pipe that only the agent has."""
     poller = select.poll()
@@ -64,8 +73,7 @@ def ended_process():
     return process.pid
 
 
-def test_root_that_ended_while_the_session_started_leaves_nothing():
-    folder = folders.make()
+def test_root_that_ended_while_the_session_started_leaves_nothing(folder):
     held, said = os.pipe()
     boot(ended_process(), folder, said)
     os.close(said)
@@ -74,8 +82,7 @@ def test_root_that_ended_while_the_session_started_leaves_nothing():
     assert not os.path.exists(folder)
 
 
-def test_root_that_is_killed_before_it_hears_that_all_is_ready_leaves_nothing():
-    folder = folders.make()
+def test_root_that_is_killed_before_it_hears_that_all_is_ready_leaves_nothing(folder):
     alive, tell = os.pipe()
     heard, said = os.pipe()
     os.close(heard)  # nobody will hear it
@@ -93,8 +100,7 @@ def test_root_that_is_killed_before_it_hears_that_all_is_ready_leaves_nothing():
     assert not os.path.exists(folder)
 
 
-def test_sweep_takes_the_folder_and_the_server_of_a_dead_agent():
-    folder = folders.make()
+def test_sweep_takes_the_folder_and_the_server_of_a_dead_agent(folder):
     server = Server.start(find_server(), folder, os.path.join(folder, folders.SERVER_SOCKET))
     server.await_ready()
     Path(folder, folders.LOCK).touch()
@@ -107,21 +113,75 @@ def test_sweep_takes_the_folder_and_the_server_of_a_dead_agent():
     assert not os.path.exists(folder)
 
 
-def test_sweep_leaves_what_lives_and_what_is_just_being_made():
-    living, new = folders.make(), folders.make()
+def test_sweep_leaves_what_lives_and_what_is_just_being_made(folder):
+    living, (new, making) = folder, folders.make()
     held = folders.claim(living)
     folders.sweep()
     assert os.path.isdir(living)
     assert os.path.isdir(new)
     os.close(held)
+    os.close(making)
     Path(new, folders.LOCK).touch()
     folders.sweep()
     assert not os.path.exists(living)
     assert not os.path.exists(new)
 
 
-def test_sweep_in_the_moment_of_an_agents_start_leaves_its_folder(monkeypatch):
-    folder = folders.make()
+STARTING = """
+import os, sys
+from cloudpool.host import launch
+sys.executable = {wrapper!r}
+begun = launch.begin()
+print(begun.info.folder, flush=True)
+begun.finish()
+"""
+
+
+@pytest.mark.parametrize("whom", ["root and agent", "root"])
+def test_sweep_takes_the_folder_of_a_session_whose_start_was_killed_and_no_earlier(whom, tmp_path):
+    agent = tmp_path / "agent"
+    os.mkfifo(tmp_path / "go")
+    agent.write_text(f'#!/bin/sh\nread go < {tmp_path}/go\nexec {sys.executable} "$@"\n')
+    agent.chmod(0o700)
+    root = subprocess.Popen(
+        [sys.executable, "-c", STARTING.format(wrapper=str(agent))], env={**os.environ, "PYTHONPATH": ROOT},
+        text=True, stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    folder = root.stdout.readline().strip()
+    folders.sweep()
+    assert os.listdir(folder) == []
+    if whom == "root":
+        root.kill()
+        root.wait()
+        folders.sweep()
+        assert os.path.isdir(folder)  # the agent's now, which will see that its root has gone
+        (tmp_path / "go").write_text("go\n")
+        until(lambda: not os.path.exists(folder))
+    else:
+        os.killpg(root.pid, signal.SIGKILL)
+        root.wait()
+        until(lambda: folders.sweep() or not os.path.exists(folder))
+    root.stdout.close()
+
+
+def test_sweep_in_the_moment_before_a_new_folder_is_held_has_another_one_made(monkeypatch):
+    flock, taken = fcntl.flock, []
+
+    def sweep_first(fd, how):
+        monkeypatch.undo()
+        taken.append(os.readlink(f"/proc/self/fd/{fd}"))
+        folders.sweep()
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", sweep_first)
+    folder, making = folders.make()
+    assert os.path.isdir(folder)
+    assert not os.path.exists(taken[0])
+    folders.remove(folder)
+    os.close(making)
+
+
+def test_sweep_in_the_moment_of_an_agents_start_leaves_its_folder(folder, monkeypatch):
     flock = fcntl.flock
 
     def sweep_first(fd, how):
@@ -137,8 +197,7 @@ def test_sweep_in_the_moment_of_an_agents_start_leaves_its_folder(monkeypatch):
     os.close(held)
 
 
-def test_sweep_spares_a_process_that_has_the_dead_servers_number():
-    folder = folders.make()
+def test_sweep_spares_a_process_that_has_the_dead_servers_number(folder):
     stranger = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     Path(folder, folders.LOCK).touch()
     Path(folder, folders.SERVER_PID).write_text(str(stranger.pid))
@@ -148,8 +207,7 @@ def test_sweep_spares_a_process_that_has_the_dead_servers_number():
     assert stranger.returncode == 0
 
 
-def test_folder_is_its_owners_alone():
-    folder = folders.make()
+def test_folder_is_its_owners_alone(folder):
     assert os.stat(folder).st_mode & 0o777 == 0o700
     folders.remove(folder)
 
