@@ -185,3 +185,64 @@ def test_program_that_shares_nothing_has_no_agent_and_no_server():
     _, said = program.communicate("\n", timeout=20)
     assert (program.returncode, said) == (0, "")
     assert watch.processes() == set()
+
+
+def run(folder: Path, program: str, *arguments: str, **more: str) -> tuple[int, str, str]:
+    """Its status, and what it says on stdout and stderr."""
+    script = folder / "program.py"
+    script.write_text(program)
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments], env=Watch().environment(**more), text=True, capture_output=True,
+        timeout=60,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+DAEMONS = """
+import sys, threading
+import cloudpool as multiprocessing
+
+def use_all(is_root=False):
+    global writer
+    event, lock, condition = context.Event(), context.Lock(), context.Condition()
+    semaphore, queue, busy = context.Semaphore(0), context.Queue(), context.Queue()
+    value, (reader, writer) = context.Value("i"), context.Pipe()
+    lock.acquire()
+    def wait_for_condition():
+        with condition:
+            condition.wait()
+    def count():
+        while True:
+            with value.get_lock():
+                value.value += 1
+    def put_and_get():
+        while True:
+            busy.put(1)
+            busy.get()
+    uses = [event.wait, lock.acquire, wait_for_condition, semaphore.acquire, queue.get, reader.recv, count, put_and_get]
+    if is_root:
+        pool = context.Pool(1)
+        uses.append(lambda: pool.apply(event.wait))
+    for use in uses:
+        threading.Thread(target=use, daemon=True).start()
+    while value.value < 100:
+        pass
+
+context = multiprocessing.get_context(sys.argv[1])
+if __name__ == "__main__":
+    if sys.argv[2] == "root":
+        use_all(is_root=True)
+    else:
+        process = context.Process(target=use_all)
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+    print("end")
+"""
+
+
+@pytest.mark.parametrize("kind", ["embedded", "tcp"])
+@pytest.mark.parametrize("place", ["fork root", "fork child", "spawn child", "forkserver child"])
+def test_daemon_threads_hear_nothing_of_the_end(kind, place, tmp_path, request):
+    more = {"CLOUDPOOL_REDIS_URL": request.getfixturevalue("tcp_server").url} if kind == "tcp" else {}
+    assert run(tmp_path, DAEMONS, *place.split(), **more) == (0, "end\n", "")

@@ -73,6 +73,7 @@ class Session:
         self._numbers = itertools.count(1)
         self._over: str | None = None
         self._has_left = False
+        self._parked: frozenset[threading.Thread] = frozenset()  # or to be, as the process ends
         self._most_dropped = MOST_DROPPED
         self.spread: mmap.mmap | None = None
         self._fleets: set[str] = set()  # start methods whose hosts this process has asked for
@@ -130,6 +131,7 @@ class Session:
 
         Else each of a process's many short threads would leave a party at every object that it has used.
         """
+        self._park()
         with self._lock:
             ended = [other for other, thread in self._channels.items() if not thread.is_alive()]
             for other in ended:
@@ -306,6 +308,7 @@ class Session:
 
     def check(self) -> None:
         """Raises SessionLostError when the session is over."""
+        self._park()
         if self._over is None:
             if self._agent_hung_up(0):
                 self._over = folders.read_over(self.info.folder) or self._bury()
@@ -548,6 +551,7 @@ class Session:
 
     def ended(self) -> None:
         """The process has come to its orderly end: what it holds is not passed on, as with the stdlib."""
+        self._leave_daemons()
         with suppress(SessionLostError):
             self.settle()
         if self._process:
@@ -556,6 +560,23 @@ class Session:
                 self._tell("ended", used)
         self._has_left = True
         self.drop()
+
+    def _leave_daemons(self) -> None:
+        """The process ends: its daemon threads are not to hear that the session does, as with the stdlib they hear nothing."""
+        if self.lookout is not None:
+            self.lookout.stop()  # `drop` waits for its thread
+        others = set(threading.enumerate()) - {threading.current_thread()}
+        self._parked = frozenset(thread for thread in others if thread.daemon)
+        # Their next command asks for a channel, and is not sent.
+        mine, self._local = self._local, threading.local()
+        vars(self._local).update(vars(mine))
+
+    def _park(self) -> None:
+        """Does not return to a daemon thread that the process leaves behind."""
+        if self._parked and threading.current_thread() in self._parked:
+            never = threading.Lock()
+            never.acquire()
+            never.acquire()
 
     def _used(self) -> list[tuple[str, str, int]]:
         """The objects that know of this process; and what each thread rightly has there: object, party, number."""
@@ -576,6 +597,7 @@ class Session:
         """
         if os.getpid() != self.pid or self._agent is None:
             return
+        self._leave_daemons()
         self._tell("bye")
         poller = select.poll()
         poller.register(self._agent, select.POLLIN)
