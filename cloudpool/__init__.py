@@ -4,6 +4,7 @@ Every public name of `multiprocessing`, with CPython's semantics; see docs/compa
 Names are looked up when first used, so that the import is cheap.
 """
 
+import atexit as _atexit
 import sys
 
 if sys.platform != "linux":
@@ -161,3 +162,14 @@ del TYPE_CHECKING  # multiprocessing has no such name
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *_SUBMODULES})
+
+
+# Handlers run in reverse order: those that are registered after the import still have the program's shared objects.
+# The stdlib's own is that of multiprocessing.util; where it was there before, it runs after this one.
+_util_was_there = "multiprocessing.util" in sys.modules
+
+
+@_atexit.register
+def _end_session() -> None:
+    if (sessions := sys.modules.get("cloudpool.host.session")) is not None:
+        sessions.end_with_program(_util_was_there)

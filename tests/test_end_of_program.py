@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from cloudpool.store.wire import open_url
 
@@ -246,3 +247,39 @@ if __name__ == "__main__":
 def test_daemon_threads_hear_nothing_of_the_end(kind, place, tmp_path, request):
     more = {"CLOUDPOOL_REDIS_URL": request.getfixturevalue("tcp_server").url} if kind == "tcp" else {}
     assert run(tmp_path, DAEMONS, *place.split(), **more) == (0, "end\n", "")
+
+
+EXIT_HANDLERS = """
+import atexit
+{first}
+import cloudpool as multiprocessing
+
+def add():
+    with value.get_lock():
+        value.value += 1
+
+@atexit.register
+def report():
+    process = context.Process(target=add)
+    process.start()
+    process.join()
+    with lock:
+        print(value.value, reader.recv(), event.is_set(), session.current().info.folder)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    from cloudpool.host import session
+    value, lock, event, (reader, writer) = context.Value("i"), context.Lock(), context.Event(), context.Pipe()
+    event.set()
+    writer.send("sent")
+    context.Process(target=add).start()
+"""
+
+
+@pytest.mark.parametrize("first", ["", "import multiprocessing.util"])
+def test_exit_handlers_registered_before_the_first_object_have_it_still(first, tmp_path):
+    status, said, complaint = run(tmp_path, EXIT_HANDLERS.format(first=first))
+    assert (status, complaint) == (0, "")
+    *found, folder = said.split()
+    assert found[1:] == ["sent", "True"]
+    until(lambda: not os.path.exists(folder))

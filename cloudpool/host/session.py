@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from cloudpool.settings import ServerUrl
     from cloudpool.store.bucket import Place
 
+LAST = -1000  # the priority of a finalizer that runs after those which use the session
+
 
 class Key(bytes):
     """The session's key, which no message, log or traceback shows."""
@@ -77,6 +79,7 @@ start_method: str | None = (
 )
 _starting = threading.RLock()
 _hooks_registered = False
+_is_cleaned_up = False
 
 
 def current() -> Session:
@@ -183,9 +186,39 @@ def _finish() -> Session:
     for child in list(process._children):
         if child.pid is not None:
             session.born(child.pid, None, [])
-    # After the stdlib's own clean-up, which joins children that still use the session.
-    util.Finalize(None, session.farewell, exitpriority=-1000)
+    if process.parent_process() is not None:  # such a process may end without exit handlers
+        util.Finalize(None, session.farewell, exitpriority=LAST)
+    elif util._exiting:  # an exit handler has begun it
+        _cleaned_up()
+    else:
+        util.Finalize(None, _cleaned_up, exitpriority=LAST)
     return session
+
+
+def _cleaned_up() -> None:
+    """The stdlib's own clean-up is through; a signal may keep it from waiting for children, which then are not left alone."""
+    global _is_cleaned_up
+    _is_cleaned_up = True
+
+
+def end_with_program(is_before_util: bool) -> None:
+    """The program's exit handlers have run: end its session after the stdlib's own clean-up, which joins children that
+    still use it. `is_before_util`: that clean-up is an exit handler which is yet to come.
+    """
+    if is_before_util:
+        util.Finalize(None, _end, exitpriority=LAST)
+    else:
+        util._exit_function()  # has run, unless `multiprocessing.util` was imported by an exit handler
+        if _is_cleaned_up:
+            _end()
+
+
+def _end() -> None:
+    if _session is not None and _session.is_root:
+        try:
+            _session.settle()  # what exit handlers have posted
+        finally:
+            _session.farewell()
 
 
 def _give_up() -> None:
