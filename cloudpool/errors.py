@@ -148,11 +148,14 @@ else:
         """Make WorkerLostError when it is first asked for: its base class drags in all of concurrent.futures."""
         if name != "WorkerLostError":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from concurrent.futures.process import BrokenProcessPool
+        try:
+            from concurrent.futures.process import BrokenProcessPool as Base
+        except RuntimeError:  # the main thread has ended: nobody can import that any more, and so catch it
+            from concurrent.futures import BrokenExecutor as Base
 
         body = {
             "__module__": __name__,
             "__doc__": "A worker process died, again and again, in the same task.",
         }
-        made: type[CloudpoolError] = type(name, (_Loss, BrokenProcessPool), body)
+        made: type[CloudpoolError] = type(name, (_Loss, Base), body)
         return globals().setdefault(name, made)  # another thread's, if that was first

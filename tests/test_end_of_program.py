@@ -283,3 +283,30 @@ def test_exit_handlers_registered_before_the_first_object_have_it_still(first, t
     *found, folder = said.split()
     assert found[1:] == ["sent", "True"]
     until(lambda: not os.path.exists(folder))
+
+
+LATE_POOL = """
+import atexit, sys, threading
+import cloudpool as multiprocessing
+
+def square(x):
+    return x * x
+
+def late():
+    if threading.current_thread() is not threading.main_thread():
+        threading.main_thread().join()
+    for _ in range(2):
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            print(pool.map(square, range(4)))
+
+if __name__ == "__main__":
+    if sys.argv[1] == "thread":
+        threading.Thread(target=late).start()
+    else:
+        atexit.register(late)
+"""
+
+
+@pytest.mark.parametrize("where", ["thread", "exit handler"])
+def test_first_pool_may_come_when_the_main_thread_has_ended(where, tmp_path):
+    assert run(tmp_path, LATE_POOL, where) == (0, "[0, 1, 4, 9]\n" * 2, "")
