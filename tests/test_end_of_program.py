@@ -310,3 +310,44 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("where", ["thread", "exit handler"])
 def test_first_pool_may_come_when_the_main_thread_has_ended(where, tmp_path):
     assert run(tmp_path, LATE_POOL, where) == (0, "[0, 1, 4, 9]\n" * 2, "")
+
+
+EXECUTOR = """
+import sys
+import cloudpool
+
+def tell(released, number):
+    released.wait()
+    print("task", number, flush=True)
+
+if __name__ == "__main__":
+    released = cloudpool.Manager().Event()
+    executor = cloudpool.Executor(1)
+    for number in range(5):
+        executor.submit(tell, released, number)
+    if sys.argv[1] == "dropped":
+        del executor
+    if sys.argv[1] == "shut down":
+        executor.shutdown(wait=False)
+    released.set()
+    if sys.argv[1] == "lost":
+        from cloudpool.host import session
+        session.current().channel().call("FLUSHALL")
+    if sys.argv[1] == "raise":
+        raise ValueError("the program's own")
+"""
+
+
+@pytest.mark.parametrize("ending", ["return", "dropped", "shut down", "raise"])
+def test_executor_without_shutdown_runs_what_was_submitted(ending):
+    watch = Watch()
+    said, errors = begin(watch, None, ending, EXECUTOR).communicate(timeout=60)
+    assert said.split("\n") == [*(f"task {number}" for number in range(5)), ""]
+    assert errors.count("Traceback") == (ending == "raise")
+
+
+def test_executor_without_shutdown_does_not_wait_for_a_lost_session():
+    watch = Watch()
+    program = begin(watch, None, "lost", EXECUTOR)
+    program.communicate(timeout=60)
+    assert program.returncode == 0

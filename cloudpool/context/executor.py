@@ -9,15 +9,19 @@ A dead worker costs its task another attempt and then that Future alone, not the
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakSet
 
 from cloudpool.context.contexts import default_context
 from cloudpool.context.pool import Pool
+from cloudpool.errors import SessionLostError
+from cloudpool.host import session as sessions
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,7 +32,8 @@ AHEAD = 2  # tasks with the pool for each worker: one that runs and one that is 
 class Executor(futures.Executor):
     """`concurrent.futures.ProcessPoolExecutor`'s interface on cloudpool's workers, started at the first `submit`.
 
-    `mp_context` is one of cloudpool's contexts. Use it in a `with` block, or call `shutdown`.
+    `mp_context` is one of cloudpool's contexts. Use it in a `with` block, or call `shutdown`; else the program's end
+    waits for what was submitted.
     """
 
     def __init__(
@@ -60,7 +65,7 @@ class Executor(futures.Executor):
         self._is_shut_down = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]:
-        """Have `fn(*args, **kwargs)` called in a worker. Raises RuntimeError after `shutdown`."""
+        """Have `fn(*args, **kwargs)` called in a worker. Raises RuntimeError after `shutdown` and at the interpreter's."""
         future: futures.Future[T] = futures.Future()
 
         def start(pool: Pool, **callbacks: Callable[[Any], None]) -> None:
@@ -73,8 +78,11 @@ class Executor(futures.Executor):
         with self._lock:
             if self._is_shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown")
+            if _is_ending:
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             if self._pool is None:
                 self._pool = self._make_pool()
+                _started.add(self)
             self._waiting.append((future, start))
             self._send()
         return future
@@ -108,6 +116,12 @@ class Executor(futures.Executor):
             if not wait or self._pool is None:
                 return
             self._idle.wait_for(lambda: not self._running and not self._waiting)
+        session = sessions.existing()
+        try:
+            if session is not None:
+                session.check()
+        except SessionLostError:
+            self._pool.terminate()  # workers that are out of reach do not go home by themselves
         self._pool.join()
 
     # -- under the lock ---------------------------------------------------------------------------------------------
@@ -149,3 +163,24 @@ class Executor(futures.Executor):
 
 class _Each(partial[Any]):
     """A function to call with each item of a chunk: the chunk is a map's, so an item that kills its worker is told apart."""
+
+
+# -- the program's end --------------------------------------------------------------------------------------------------
+
+# Those of this process with workers. One that was dropped is here while it has tasks: their callbacks hold it.
+_started: WeakSet[Executor] = WeakSet()
+_is_ending = False
+
+
+def _finish() -> None:
+    """Have all that was submitted run, as `concurrent.futures` does."""
+    global _is_ending
+    _is_ending = True
+    for executor in list(_started):
+        executor.shutdown()
+
+
+# Private, but concurrent.futures' own way: at atexit it is too late, as a worker that dies can then not be replaced, and a
+# thread of ours that waits for the main one's end would have every fork warn.
+threading._register_atexit(_finish)  # type: ignore[attr-defined]
+os.register_at_fork(after_in_child=_started.clear)
