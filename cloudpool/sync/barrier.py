@@ -10,6 +10,7 @@ from typing import Any
 
 from cloudpool.store.channel import Channel
 from cloudpool.sync.shared import Shared
+from cloudpool.sync.timeout import check_of_semaphore
 
 _arrivals = itertools.count(1)
 
@@ -89,6 +90,7 @@ class Barrier(Shared, synchronize.Barrier):
 
         channel = self._session.channel()
         try:
+            check_of_semaphore(timeout)
             found = channel.block(read, timeout)
         except BaseException:
             channel.script("barrier_leave", (self._base,), (entry,))

@@ -16,6 +16,7 @@ from typing import Any
 from cloudpool.store.channel import Channel
 from cloudpool.sync.semaphore import RLock
 from cloudpool.sync.shared import Shared
+from cloudpool.sync.timeout import check_of_semaphore
 
 EVERYONE = 2**31
 _waits = itertools.count(1)
@@ -43,6 +44,7 @@ class Condition(Shared, synchronize.Condition):
     def wait(self, timeout: float | None = None) -> bool:
         """Release the lock, block until notified or `timeout` seconds have passed, take the lock. False on timeout."""
         assert self._lock._semlock._is_mine(), "must acquire() condition before using wait()"
+        check_of_semaphore(timeout)
         channel = self._here().join(self._id)
         entry = f"{channel.party}:{next(_waits)}"
         try:

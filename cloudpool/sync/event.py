@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 from multiprocessing import synchronize
 from typing import Any
 
 from cloudpool.sync.shared import Shared
+from cloudpool.sync.timeout import check_of_semaphore
 
 _requests = itertools.count(1)
 
@@ -43,6 +45,9 @@ class Event(Shared, synchronize.Event):
         flag = self._base + "flag"
         if timeout is not None and timeout <= 0:
             return self.is_set()
+        if timeout is not None and math.isnan(timeout) and self.is_set():  # nothing to wait for
+            return True
+        check_of_semaphore(timeout)
 
         def read(seconds: str) -> tuple[Any, ...]:
             return ("XREAD", "BLOCK", max(1, round(float(seconds) * 1000)), "STREAMS", flag, "0")

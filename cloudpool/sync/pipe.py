@@ -24,6 +24,7 @@ from cloudpool.store.channel import Channel
 from cloudpool.sync import payload
 from cloudpool.sync.readiness import Readiness
 from cloudpool.sync.shared import Shared
+from cloudpool.sync.timeout import check_of_poll
 
 END_OF_FILE = b""
 # Bytes that may wait at an end before a send blocks: any program that runs in the OS's 64 KiB runs in it.
@@ -181,6 +182,7 @@ class Connection(Shared, stdlib.Connection):
         return f"{self._pipe} message to-{side}".encode()
 
     def _poll(self, timeout: float | None) -> bool:
+        check_of_poll(timeout)
         channel = self._here().channel()
         if timeout is not None and timeout <= 0:
             return bool(channel.call("EXISTS", self._incoming))

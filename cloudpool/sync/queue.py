@@ -25,6 +25,7 @@ from cloudpool.store.wire import Reply, ReplyError
 from cloudpool.sync import payload
 from cloudpool.sync.readiness import Readiness
 from cloudpool.sync.shared import Shared
+from cloudpool.sync.timeout import check_of_poll, check_of_semaphore
 
 MISSING = -1  # what queue_put.lua answers when an earlier put of the party is not there
 
@@ -187,6 +188,7 @@ class Items(Shared):
 
     def get(self, timeout: float | None = None) -> Any:
         """The next object; blocks `timeout` seconds at most (None: for ever). Raises Empty, or what unpickling raises."""
+        check_of_poll(timeout)
         channel = self._here().join(self._id)
         message = self._take(channel, timeout)
         if message is None:
@@ -455,6 +457,7 @@ class Queue(_Face, queues.Queue):
             return
         if not self._items.put(message, timeout if block else 0.0):
             self._items.refuse(message)
+            check_of_semaphore(timeout if block else None)
             raise Full
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:

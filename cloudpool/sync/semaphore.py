@@ -27,6 +27,7 @@ from cloudpool.errors import CloudpoolError, SessionLostError
 from cloudpool.store.channel import Channel
 from cloudpool.store.wire import ReplyError
 from cloudpool.sync.shared import Shared
+from cloudpool.sync.timeout import check_of_semaphore
 
 RECURSIVE, NUMBERED = 0, 1
 MINT = 1000  # tokens that are made at once; the rest of a large value is a number until it is needed
@@ -86,6 +87,8 @@ class Tokens(Shared):
         channel = self._here().join(self._id)
         token = self._take(channel, 0.0 if not block else timeout if timeout is None else max(0.0, timeout))
         if token is None:
+            if block:
+                check_of_semaphore(timeout)
             return False
         if token.startswith(b"s"):
             # Heard. Until the server knows, it goes on to the next should this process die.

@@ -12,6 +12,7 @@ from cloudpool.host import session as sessions
 from cloudpool.store.channel import Channel
 from cloudpool.sync.pipe import Connection
 from cloudpool.sync.queue import End, Queue, SimpleQueue
+from cloudpool.sync.timeout import check_of_poll
 
 _OURS = (Connection, End, Queue, SimpleQueue)
 
@@ -22,6 +23,7 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     Of ours the server says which are ready, in one trip, when something has happened: a descriptor alone may lag behind
     what has just been sent, or be ahead of another process that was faster.
     """
+    check_of_poll(timeout)
     objects = list(object_list)
     deadline = None if timeout is None else time.monotonic() + timeout
     ours = [thing for thing in objects if isinstance(thing, _OURS)]
