@@ -296,10 +296,10 @@ class _Face:
         self._ends: dict[str, End] = {}
 
     def __getstate__(self) -> Any:
-        return self._items
+        return (self._items,)  # a tuple, as the stdlib's: subclasses add to it
 
     def __setstate__(self, state: Any) -> None:
-        self._begin(state)
+        self._begin(*state)
 
     def _pack(self, obj: Any) -> bytes:
         # What a JoinableQueue's reader has unpickled may come back after its death: handles in it are not its alone.

@@ -257,10 +257,10 @@ class SemLock(synchronize.SemLock):
         self._make_methods()
 
     def __getstate__(self) -> Any:
-        return self._semlock
+        return (self._semlock,)  # a tuple, as the stdlib's: subclasses add to it
 
     def __setstate__(self, state: Any) -> None:
-        self._semlock = state
+        (self._semlock,) = state
         self._make_methods()
 
 

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from cloudpool import queues
 from cloudpool.errors import SessionLostError
 from cloudpool.host import session as sessions
 
@@ -456,3 +457,28 @@ def test_large_arrays_arrive_aligned(ctx):
     assert [a.ctypes.data % 64 for a in got] == [0, 0, 0]
     assert [a.sum() for a in got] == [a.sum() for a in sent]
     assert memoryview(got[1])[20_000] == sent[1][20_000]
+
+
+class Extended(queues.Queue):
+    """Adds to the stdlib's state, which is a tuple."""
+
+    def __getstate__(self):
+        return (*super().__getstate__(), self.extra)
+
+    def __setstate__(self, state):
+        super().__setstate__(state[:-1])
+        self.extra = state[-1]
+
+
+def put_extra(queue):
+    queue.put(queue.extra)
+
+
+def test_subclass_extends_the_state(ctx):
+    queue = Extended(ctx=ctx)
+    queue.extra = "extra"
+    process = ctx.Process(target=put_extra, args=(queue,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert queue.get(timeout=30) == "extra"
