@@ -41,7 +41,7 @@ class Barrier(Shared, synchronize.Barrier):
 
     def __repr__(self) -> str:
         state = "broken" if self.broken else f"waiters={self.n_waiting}/{self.parties}"
-        return f"<{type(self).__qualname__} at {id(self):#x}: {state}>"
+        return f"<{type(self).__module__}.{type(self).__qualname__} at {id(self):#x}: {state}>"
 
     def wait(self, timeout: float | None = None) -> int:
         """Block until all parties are here. The order of arrival, from 0. Raises BrokenBarrierError, also on timeout."""

@@ -123,3 +123,8 @@ def test_interrupted_wait_takes_back_the_arrival(ctx, interrupt, party):
 def test_parties_must_be_positive(ctx):
     with pytest.raises(ValueError, match="parties must be > 0"):
         ctx.Barrier(0)
+
+
+def test_repr_names_the_class_with_its_module(ctx):
+    barrier = ctx.Barrier(2)
+    assert repr(barrier) == f"<{type(barrier).__module__}.Barrier at {id(barrier):#x}: waiters=0/2>"
