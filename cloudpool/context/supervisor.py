@@ -90,12 +90,11 @@ class Supervisor:
                 wait([self._notifier, *watched])
                 self._notifier.drain()
             self._finish()
-        except SessionLostError as error:
-            self._calls.fail_all(error)
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and nobody looks after the workers now
             self._calls.fail_all(error)
             self._calls.stop()
-            self._end_workers()
+            if not isinstance(error, SessionLostError):  # of which they hear themselves
+                self._end_workers()
         finally:
             self._notifier.close()
 
