@@ -174,7 +174,7 @@ class Connection(Shared, stdlib.Connection):
             arguments = (channel.party, self._side, CAPACITY, size, self._session.ttl_ms, next(_receipts))
             channel.post_script("pipe_taken", (self._base,), arguments)
             if self._readiness is not None:
-                self._readiness.rearm()
+                self._readiness.taken()
             payload.discard(message, self._session)
 
     def _where(self, side: str) -> bytes:
@@ -202,8 +202,6 @@ class Connection(Shared, stdlib.Connection):
         self._check_closed()
         if self._readiness is None:
             self._readiness = Readiness(self._here(), self._incoming)
-        else:
-            self._readiness.rearm()
         return self._readiness.fileno()
 
     def _close(self) -> None:

@@ -308,10 +308,14 @@ class _Face:
 
     def _get(self, timeout: float | None) -> Any:
         try:
-            return self._items.get(timeout)
-        finally:
+            item = self._items.get(timeout)
+        except BaseException:
             if self._readiness is not None:
-                self._readiness.rearm()
+                self._readiness.not_taken()
+            raise
+        if self._readiness is not None:
+            self._readiness.taken()
+        return item
 
     @property
     def _reader(self) -> End:
@@ -331,8 +335,6 @@ class _Face:
         """A descriptor that is readable when an item waits; `connection.wait` and `select` take the queue's `_reader`."""
         if self._readiness is None:
             self._readiness = self._items.readiness()
-        else:
-            self._readiness.rearm()
         return int(self._readiness.fileno())
 
     def empty(self) -> bool:

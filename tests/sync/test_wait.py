@@ -136,3 +136,50 @@ def test_a_forked_process_waits_by_itself(ctx, start, finish):
 def wait_and_tell(reader, tell):
     assert wait([reader], 20) == [reader]
     tell.send(reader.recv())
+
+
+def produce(put, count, told):
+    for n in range(count):
+        put(n)
+    told.wait()
+
+
+@pytest.mark.parametrize("kind", ["Pipe", "Queue"])
+@pytest.mark.parametrize("make_selector", [selectors.EpollSelector, selectors.PollSelector])
+def test_a_descriptor_that_was_registered_once_is_ready_whenever_something_is_there(
+    ctx, store, kind, make_selector
+):
+    if kind == "Pipe":
+        source, writer = ctx.Pipe(False)
+        get, put = source.recv, writer.send
+    else:
+        queue = ctx.Queue()
+        source, get, put = queue._reader, queue.get, queue.put
+    read = ctx.Event()
+    with make_selector() as selector:
+        selector.register(source.fileno(), selectors.EVENT_READ)
+        assert not selector.select(0.05)
+        for n in range(3):
+            put(n)
+        for n in range(3):
+            assert selector.select(20)
+            assert get() == n
+        assert not selector.select(0.05)
+        producer = ctx.Process(target=produce, args=(put, 200, read))
+        producer.start()
+        for n in range(200):
+            assert selector.select(20)
+            assert get() == n
+        read.set()
+        producer.join()
+        put("not waited for")
+        assert get() == "not waited for"
+        assert not selector.select(0.05)
+        looking = (source._queue if kind == "Queue" else source)._readiness._connection
+        store.call("CLIENT", "KILL", "ID", looking.client_id)
+        for n in range(3):
+            put(n)
+        for n in range(3):
+            assert selector.select(20)
+            assert get() == n
+        assert not selector.select(0.05)
