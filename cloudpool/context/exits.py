@@ -69,7 +69,7 @@ class Exits:
         self._is_over = False
 
     def stop(self) -> None:
-        """The pool is terminated: its workers are ended, and nobody waits for what is said of that."""
+        """The pool is over, and nobody looks any more at how its workers end."""
         with self._changed:
             self._is_over = True
             self._changed.notify_all()

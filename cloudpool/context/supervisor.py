@@ -96,6 +96,7 @@ class Supervisor:
             if not isinstance(error, SessionLostError):  # of which they hear themselves
                 self._end_workers()
         finally:
+            self._exits.stop()  # nobody looks at how workers end any more
             self._notifier.close()
 
     def _finish(self) -> None:
@@ -111,7 +112,6 @@ class Supervisor:
             self._calls.overflow.end()
 
     def _end_workers(self) -> None:
-        self._exits.stop()
         for worker in self._workers:
             if worker.exitcode is None:
                 end(worker)

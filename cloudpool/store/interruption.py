@@ -5,21 +5,16 @@ They raise what they like, TimeoutError most of all, and that is an OSError as a
 
 from __future__ import annotations
 
-import sys
 import threading
 from signal import NSIG, default_int_handler, getsignal
 from traceback import walk_tb
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 try:
     from _signal import getsignal as _handler_of  # type: ignore[import-not-found] # no enum for each answer: a tenth of the time
 except ImportError:
     _handler_of = getsignal
-
-
-# Modules whose frames are in an error of a connection itself.
-_TALKING = sys.stdlib_module_names | {"cloudpool", "hiredis", "redis"}
 
 
 def may_come() -> bool:
@@ -40,13 +35,20 @@ def is_handlers(error: BaseException) -> bool:
 def is_no_cut(error: BaseException) -> bool:
     """Whether a handler has raised it while the thread talked to the server or the agent: the connection is not cut then.
 
-    Also one that is there no more, having set another in its place: of the program's own, nothing but handlers runs there.
+    Also one that is there no more, having set another in its place: there, nothing but a handler is given a frame.
     """
     if error.__traceback__ is None or threading.get_ident() != threading.main_thread().ident:
         return False
-    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-    modules = {frame.f_globals.get("__name__", "").partition(".")[0] for frame in frames}
-    return not modules <= _TALKING or is_handlers(error)
+    return is_handlers(error) or any(_has_frame(frame) for frame, _ in walk_tb(error.__traceback__))
+
+
+def _has_frame(frame: FrameType) -> bool:
+    for value in frame.f_locals.values():
+        if isinstance(value, FrameType):
+            return True
+        if type(value) is tuple and any(isinstance(item, FrameType) for item in value):  # *args
+            return True
+    return False
 
 
 def _handlers() -> list[Any]:
