@@ -148,6 +148,12 @@ def read_over(folder: str) -> str:
         return ""
 
 
+def _is_sessions(name: str) -> bool:
+    """Whether `_new_name` may have made it: beside it are others' that begin so, of a host's unpacked files for one."""
+    digits = name.removeprefix(PREFIX)
+    return len(digits) == 12 and not digits.strip("0123456789abcdef")
+
+
 def sweep() -> None:
     """Remove the folders, and end the servers, of this user's sessions whose agent is dead, or was never there."""
     for base in bases():
@@ -155,7 +161,7 @@ def sweep() -> None:
             folder = os.path.join(base, name)
             if name.startswith(PREFIX):
                 try:
-                    if not _sweep(folder):
+                    if not _sweep(folder) and _is_sessions(name):
                         _sweep_unclaimed(folder)
                 except OSError:  # gone meanwhile, or another user's: not ours to sweep
                     continue
@@ -192,8 +198,9 @@ def _sweep_unclaimed(folder: str) -> None:
     try:
         if os.fstat(fd).st_uid == os.getuid():
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.exists(os.path.join(folder, LOCK)):
-                remove(folder)
+            os.rmdir(
+                folder
+            )  # refused if there is anything in it: it has been claimed, or is not what it looks like
     finally:
         os.close(fd)
 

@@ -4,6 +4,7 @@ import fcntl
 import marshal
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -125,6 +126,21 @@ def test_sweep_leaves_what_lives_and_what_is_just_being_made(folder):
     folders.sweep()
     assert not os.path.exists(living)
     assert not os.path.exists(new)
+
+
+def test_sweep_leaves_folders_that_only_look_like_a_sessions(folder):
+    base = Path(folder).parent
+    others = [base / f"{folders.PREFIX}{os.urandom(4).hex()}-data", Path(f"{folder}.files")]
+    full, empty = (base / (folders.PREFIX + os.urandom(6).hex()) for _ in range(2))
+    for other in (*others, full, empty):
+        other.mkdir()
+    (full / "something").touch()
+    try:
+        folders.sweep()
+        assert [other.is_dir() for other in (*others, full, empty)] == [True, True, True, False]
+    finally:
+        for other in (*others, full):
+            shutil.rmtree(other)
 
 
 STARTING = """
