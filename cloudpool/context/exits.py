@@ -27,9 +27,7 @@ class Exit:
     host: str = field(default_factory=lambda: os.uname().nodename)  # of this program's, when it is not known
     why: str = ""  # it did not end of its own doing, where that is known
     met_limit: bool = False  # of its host's time or memory
-    has_spoken: bool = (
-        False  # task, item, lines and results are its own last words; else nothing is known of them
-    )
+    has_spoken: bool = False  # task, item, lines and results are its own words; else nothing is known of them
 
     @property
     def signal(self) -> str | None:

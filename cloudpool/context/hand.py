@@ -71,9 +71,8 @@ class Hand:
         self._is_waiting = False  # for a task, in the server
         self._is_idle = False  # the line was empty when a result was recorded last
         self._turns = 0
-        self._changing = (
-            threading.Lock()
-        )  # of `_waiting`, `_held`, `_sent` and `_turns`, which the other thread changes, too
+        # Of `_waiting`, `_held`, `_sent` and `_turns`, which the other thread changes, too.
+        self._changing = threading.Lock()
         self._watched: threading.Event | None = None
         ready: tuple[object, ...] = (f"ready:{os.getpid()}", 1)
         if self.is_late(0.0):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import select
 import threading
 import time
 from collections.abc import Callable
@@ -423,11 +422,7 @@ class Channel:
 
     def has_reply(self) -> bool:
         """Whether something has come, or nothing can come: the connection is closed."""
-        if self._connection is None:
-            return True
-        poller = select.poll()
-        poller.register(self._connection, select.POLLIN)
-        return bool(poller.poll(0))
+        return self._connection is None or self._connection.readable()
 
     def account(self, object_id: str) -> Account:
         """This party's, of an object."""

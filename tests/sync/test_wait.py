@@ -144,6 +144,15 @@ def produce(put, count, told):
     told.wait()
 
 
+def pass_some(selector, put, get):
+    for n in range(3):
+        put(n)
+    for n in range(3):
+        assert selector.select(20)
+        assert get() == n
+    assert not selector.select(0.05)
+
+
 @pytest.mark.parametrize("kind", ["Pipe", "Queue"])
 @pytest.mark.parametrize("make_selector", [selectors.EpollSelector, selectors.PollSelector])
 def test_a_descriptor_that_was_registered_once_is_ready_whenever_something_is_there(
@@ -159,12 +168,7 @@ def test_a_descriptor_that_was_registered_once_is_ready_whenever_something_is_th
     with make_selector() as selector:
         selector.register(source.fileno(), selectors.EVENT_READ)
         assert not selector.select(0.05)
-        for n in range(3):
-            put(n)
-        for n in range(3):
-            assert selector.select(20)
-            assert get() == n
-        assert not selector.select(0.05)
+        pass_some(selector, put, get)
         producer = ctx.Process(target=produce, args=(put, 200, read))
         producer.start()
         for n in range(200):
@@ -177,9 +181,4 @@ def test_a_descriptor_that_was_registered_once_is_ready_whenever_something_is_th
         assert not selector.select(0.05)
         looking = (source._queue if kind == "Queue" else source)._readiness._connection
         store.call("CLIENT", "KILL", "ID", looking.client_id)
-        for n in range(3):
-            put(n)
-        for n in range(3):
-            assert selector.select(20)
-            assert get() == n
-        assert not selector.select(0.05)
+        pass_some(selector, put, get)
