@@ -23,6 +23,7 @@ from cloudpool.host.descriptors import NO_DESCRIPTORS
 from cloudpool.host.dispatch import DESCRIPTORS, LOST, Dispatch, End
 from cloudpool.host.holders import Holders
 from cloudpool.host.inbox import Inbox, Outbox, Post, fleet_id, host_id
+from cloudpool.host.line import LostError
 from cloudpool.host.output import Sink
 from cloudpool.host.parcels import Carrier
 from cloudpool.host.session import sealer_of
@@ -48,7 +49,7 @@ class Abroad:
         sealer = sealer_of(agent.key)
         self.post = Post(agent.keys, agent.ttl_ms, sealer)
         self.carrier = Carrier(agent.keys, agent.ttl_ms, sealer, agent.place)
-        name = f"cp:{agent.session_id}:{self.here}"
+        name = agent.keys.client(self.here)
         self._outbox = Outbox(self.here, self.post, agent.line.call)
         self._next_errand = 0.0
         self._inbox = Inbox(self.here, self.post, agent.line.open, name)
@@ -115,6 +116,9 @@ class Abroad:
             except (NotYet, OSError):
                 self._agent._try("its beat", self._agent.line.beat)
                 continue
+            except LostError as lost:
+                self._agent._lose(str(lost))
+                return
             self._hear_inbox()
             return
 

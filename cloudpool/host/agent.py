@@ -568,7 +568,7 @@ class Agent:
         fork that has not let go of it, is ended by force.
         """
         self.line.call("SREM", self.keys.live, *names)
-        clients = {f"cp:{self.session_id}:{name}" for name in names}
+        clients = {self.keys.client(name) for name in names}
         deadline = time.monotonic() + DRAIN_S
         while (left := leftovers.connections(self.line, clients)) and time.monotonic() < deadline:
             time.sleep(0.0005)  # nothing tells when the server has come to the end of a connection
@@ -775,7 +775,7 @@ class Agent:
             with suppress(OSError):
                 caller.shutdown(socket.SHUT_RDWR)
         with suppress(OSError, ReplyError, ServerError), closing(self.line.open(LAST_S)) as store:
-            leftovers.end_connections(store, self.session_id)
+            leftovers.end_connections(store, self.keys)
 
     def _close_door(self) -> None:
         """From now on nobody joins, and who looks finds the session over."""
@@ -811,9 +811,8 @@ class Agent:
             try:
                 # Afresh: this may come in the middle of a command.
                 with closing(self.line.open(LAST_S, killing=self.line.store.client_id)) as store:
-                    leftovers.delete_keys(store, self.keys)
-                    if self._home is not None:  # other hosts hear of it by that
-                        leftovers.end_connections(store, self.session_id)
+                    is_abroad = self._home is not None  # other hosts hear of it by their connections' end
+                    leftovers.clear(store, self.keys, connections=is_abroad)
             except (OSError, CutError):
                 return False
         return True

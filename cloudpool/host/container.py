@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from cloudpool.errors import CloudpoolError
+from cloudpool.errors import CloudpoolError, ServerError
 from cloudpool.host import descriptors, folder as folders, identity
 from cloudpool.host.card import Card
 from cloudpool.host.term import Term
@@ -43,6 +43,7 @@ def serve(
 ) -> None:
     """Be that host until it is told to leave, the session is over, or its `term` is. Raises CloudpoolError."""
     from cloudpool.host.far import FarAgent
+    from cloudpool.host.line import LostError
 
     identity.install()
     descriptors.raise_limit()
@@ -56,6 +57,9 @@ def serve(
             target = os.path.join(folder, folders.SERVER_SOCKET)
             os.symlink(target, os.path.join(own, folders.SERVER_SOCKET))
         agent = FarAgent(card, own, number, run, preloaded, term)
+    except LostError as lost:
+        folders.remove(own)
+        raise ServerError(f"the session is over: {lost}.") from None
     except BaseException:
         folders.remove(own)
         raise

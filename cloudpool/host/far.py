@@ -58,7 +58,7 @@ class FarProcess:
 
 
 class FarAgent(Agent):
-    """A host's agent that a runner has started. Raises ServerError at the start when the session is over."""
+    """A host's agent that a runner has started. Raises ServerError, LostError at the start when the session is over."""
 
     def __init__(
         self,

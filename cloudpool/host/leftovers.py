@@ -40,15 +40,18 @@ def connections(store: Store, names: set[str]) -> list[int]:
     return [i for i, name in clients(store.call("CLIENT", "LIST")).items() if name in names]
 
 
-def end_connections(store: Connection, session_id: str) -> None:
+def end_connections(store: Connection, keys: Keys) -> None:
     """CLIENT KILL all of the session's. When it has answered, no command of theirs can run."""
     there = clients(store.call("CLIENT", "LIST"))
-    ours = [client_id for client_id, name in there.items() if name.startswith(f"cp:{session_id}:")]
+    ours = [client_id for client_id, name in there.items() if name.startswith(keys.client(""))]
     _run_all(store, [("CLIENT", "KILL", "ID", client_id) for client_id in ours])
 
 
-def delete_keys(store: Connection, keys: Keys) -> None:
-    store.call("DEL", keys.live, keys.beat)  # nobody is admitted from here on
+def clear(store: Connection, keys: Keys, *, connections: bool) -> None:
+    """Take away all keys of the session, before that its `connections`: nothing that is there is to make a key anew."""
+    store.call("DEL", keys.live, keys.beat)  # from here on none of its connections is admitted
+    if connections:
+        end_connections(store, keys)
     objects = known(store.call("HKEYS", keys.objects))
     store.call("SCRIPT", "LOAD", scripts.source("free"))
     _run_all(store, [_free(keys, object_id) for object_id in objects])

@@ -304,8 +304,11 @@ class Line:
         self, patience_s: float = LOOK_S, *, killing: int = 0, within_s: float = CONNECT_S
     ) -> Connection:
         """Another connection, on which an answer is awaited so long, after CLIENT KILL of `killing`: no late copy of what
-        was said on that can run. Raises NotYet, OSError, ServerError.
+        was said on that can run. Raises NotYet, OSError, ServerError; LostError where the session can end before its owner.
         """
+        return self._dial(patience_s, killing, within_s)
+
+    def _dial(self, patience_s: float, killing: int, within_s: float) -> Connection:
         if self._url:
             store = wire.open_url(self._url, within_s)
         else:
@@ -321,15 +324,19 @@ class Line:
             raise
         return store
 
+    def _admit(self, store: Connection) -> None:
+        """Before anything is said on it."""
+
     def _reconnect(self) -> None:
         deadline = time.monotonic() + self.patience_s
         killing = self.store.client_id
         while True:
             self.store.close()
             try:
-                self.store = self.open(killing=killing)
+                self.store = self._dial(LOOK_S, killing, CONNECT_S)
                 killing = self.store.client_id
                 self._verify()
+                self._admit(self.store)
                 return
             except NotYet as error:
                 failure: Exception = error
@@ -353,7 +360,37 @@ class ClaimedError(ServerError):
     """Another host has the number that this one came for."""
 
 
-class FarLine(Line):
+class _GuestLine(Line):
+    """Of an agent or a fleet that may still be there when the session is over: late, cut off or frozen. Nothing that it says
+    then is to make keys anew. Its connections have a name under which the end of the session closes them, and what is
+    opened after that finds no session.
+    """
+
+    def open(
+        self, patience_s: float = LOOK_S, *, killing: int = 0, within_s: float = CONNECT_S
+    ) -> Connection:
+        store = self._dial(patience_s, killing, within_s)
+        try:
+            self._admit(store)
+        except TimeoutError:
+            store.close()
+            raise NotYet("the server takes connections and does not answer.") from None
+        except ReplyError as error:
+            store.close()
+            raise (NotYet if error.code in refusals.NOT_YET else ServerError)(str(error)) from None
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _admit(self, store: Connection) -> None:
+        """Raises LostError when the session is over, OSError, ReplyError."""
+        store.call("CLIENT", "SETNAME", self.keys.client("line"))  # first: it is closed, or it sees the end
+        if not store.call("EXISTS", self.keys.beat):
+            raise LostError("its root program has ended")
+
+
+class FarLine(_GuestLine):
     """A far host's. What it raises is the life of its own host; by the beat it knows whether the root's agent lives."""
 
     _at_home: bytes | None = None
@@ -407,7 +444,7 @@ class FarLine(Line):
         self._at_home = None  # in a gap of the answers nobody can be seen to be silent
 
 
-class FleetLine(Line):
+class FleetLine(_GuestLine):
     """A fleet's, which keeps no beat of its own."""
 
     def begin(self) -> tuple[int, str]:

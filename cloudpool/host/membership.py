@@ -245,7 +245,7 @@ class Session:
     def _admitted(self, process: str, killing: int) -> Connection:
         connection = self._open()
         commands: list[tuple[object, ...]] = [
-            ("CLIENT", "SETNAME", f"cp:{self.info.id}:{process}"),
+            ("CLIENT", "SETNAME", self.keys.client(process)),
             ("CLIENT", "ID"),
             ("INFO", "server") if self.info.redis_url else ("PING",),
         ]
@@ -342,8 +342,7 @@ class Session:
                 closing(wire.open_url(self.info.redis_url)) as store,
             ):
                 store.answers_within(BURY_S)
-                leftovers.end_connections(store, self.info.id)
-                leftovers.delete_keys(store, self.keys)
+                leftovers.clear(store, self.keys, connections=True)
 
     def _lost(self, why: str) -> NoReturn:
         self._over = why

@@ -55,7 +55,8 @@ def main() -> None:
     order = marshal.load(sys.stdin.buffer)
     # After its own: a runner, and what that needs, may be where only the program looks.
     sys.path += [path for path in order["paths"] if path not in sys.path]
-    Fleet(order).run()
+    with suppress(LostError, RootEndedError):  # so is the session
+        Fleet(order).run()
 
 
 class Fleet:
@@ -75,7 +76,7 @@ class Fleet:
         # By its first host's number: a fleet that takes the place of another numbers its letters anew.
         sender = f"{fleet_id(self._method)}.{order['first']}"
         self._outbox = Outbox(sender, self._post_office, self._line.call)
-        name = f"cp:{session}:fleet.{self._method}"
+        name = self._line.keys.client(f"fleet.{self._method}")
         self._inbox = Inbox(fleet_id(self._method), self._post_office, self._line.open, name)
         self._card = Card(
             session,
@@ -105,8 +106,6 @@ class Fleet:
     def run(self) -> None:
         try:
             self._loop()
-        except (LostError, RootEndedError):  # so is the session
-            pass
         finally:
             if self._runner is not None:
                 try:

@@ -114,6 +114,10 @@ class Keys:
         """What the keys of an object start with."""
         return f"{self._prefix}{{{object_id}}}:"
 
+    def client(self, name: str) -> str:
+        """What a connection of the session's is called: by that its end finds those that are left."""
+        return self._prefix + name
+
     def all(self) -> str:
         """A pattern that matches every key of the session."""
         return self._prefix + "*"

@@ -12,7 +12,6 @@ import signal
 from typing import Any
 
 import pytest
-from waiting import until
 
 from cloudpool.host.card import Card, python
 from cloudpool.host.session import Key
@@ -199,7 +198,7 @@ def test_root_that_ends_leaves_nothing_running(program, function, redis, how):
     assert running.line() == "0"
     assert redis.clients()
     running.process.send_signal(signal.SIGINT if how == "interrupt" else signal.SIGKILL)
-    until(lambda: not redis.clients() and not redis.keys(), 15)
+    redis.is_left(15)
 
 
 OWN = """

@@ -25,7 +25,7 @@ def objects(store):
 
 def test_keys_of_many_objects_go(store, objects):
     store.call("SET", "test:other", "stays")
-    leftovers.delete_keys(store, KEYS)
+    leftovers.clear(store, KEYS, connections=False)
     assert store.call("KEYS", KEYS.all()) == []
     assert store.call("GETDEL", "test:other") == b"stays"
 
@@ -33,7 +33,7 @@ def test_keys_of_many_objects_go(store, objects):
 def test_registry_stays_when_an_object_cannot_go(store, objects):
     store.call("HSET", KEYS.base(objects[0]) + "parties", "no", "set")
     with pytest.raises(ReplyError, match="WRONGTYPE"):
-        leftovers.delete_keys(store, KEYS)
+        leftovers.clear(store, KEYS, connections=False)
     assert store.call("EXISTS", KEYS.base(objects[-1]) + "avail") == 0
     assert store.call("HLEN", KEYS.objects) == MANY
 
@@ -42,7 +42,7 @@ def test_connections_of_a_session_end_and_no_others(store, dial):
     with closing(dial()) as ours, closing(dial()) as theirs:
         ours.call("CLIENT", "SETNAME", "cp:leftovers-test:1.1")
         theirs.call("CLIENT", "SETNAME", "cp:leftovers:1.1")
-        leftovers.end_connections(store, "leftovers-test")
+        leftovers.end_connections(store, KEYS)
         with pytest.raises(OSError):
             ours.call("PING")
         assert theirs.call("PING") == b"PONG"

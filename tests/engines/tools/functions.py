@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from contextlib import closing
 from http.client import HTTPConnection
@@ -144,7 +145,7 @@ class Server:
         with closing(open_url(self.url)) as store:
             return store.call(*command)
 
-    def clients(self) -> list[str]:
+    def clients(self) -> list[Any]:
         """Who is connected, but for who asks."""
         return [
             line
@@ -152,8 +153,15 @@ class Server:
             if "cmd=client|list" not in line
         ]
 
-    def keys(self) -> list[bytes]:
+    def keys(self) -> list[Any]:
         return list(self._ask("KEYS", "*"))
+
+    def is_left(self, timeout_s: float) -> None:
+        """Wait until nobody is connected, and nothing is in it."""
+        deadline = time.monotonic() + timeout_s
+        while left := self.clients() + self.keys():
+            assert time.monotonic() < deadline, f"after {timeout_s} s there are still {left}"
+            time.sleep(0.05)
 
     def stop(self) -> None:
         self.process.kill()
