@@ -774,7 +774,7 @@ class Agent:
         for caller, _ in self._unnamed:
             with suppress(OSError):
                 caller.shutdown(socket.SHUT_RDWR)
-        with suppress(OSError, ReplyError, ServerError), closing(self.line.open(LAST_S)) as store:
+        with suppress(OSError, ReplyError, ServerError, LostError), closing(self.line.open(LAST_S)) as store:
             leftovers.end_connections(store, self.keys)
 
     def _close_door(self) -> None:
