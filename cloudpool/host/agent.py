@@ -146,14 +146,6 @@ class Agent:
         next_renewal = 0.0 if self.ttl_ms else math.inf
         next_beat = time.monotonic() + self._beat_s
         while not self._over:
-            now = time.monotonic()
-            if now >= next_renewal:
-                next_renewal = now + (self.ttl_ms / 3000 if self._renew() else RETRY_S)
-                next_beat = now + self._beat_s
-            elif now >= next_beat:
-                self._try("its beat", self.line.beat)
-                self._has_beaten()
-                next_beat = now + self._beat_s
             self._watch_line()
             wait_s = min(next_renewal, next_beat) - time.monotonic()
             if self._refused or self._unnamed or self._dead:
@@ -170,6 +162,14 @@ class Agent:
             if self._is_leaving:
                 self._is_leaving = False
                 self._say_goodbye()
+            now = time.monotonic()
+            if now >= next_renewal:
+                next_renewal = now + (self.ttl_ms / 3000 if self._renew() else RETRY_S)
+                next_beat = now + self._beat_s
+            elif now >= next_beat:
+                self._try("its beat", self.line.beat)
+                self._has_beaten()
+                next_beat = now + self._beat_s
 
     def _told_to_end(self, _signum: int, frame: FrameType | None) -> None:
         """By SystemExit, through the poll, which would go on waiting: `end` is run by whoever called `run`.
@@ -514,8 +514,8 @@ class Agent:
     def _welcome(self, caller: socket.socket, member: Member) -> None:
         """Give the member its name, which admits its connections. When the server refuses that, by and by."""
         if not member.name:
-            name = f"{self.epoch}.{self._named + 1}"
-            if not self._try("name", self.line.script, "name", (self.keys.live,), name, self.ttl_ms):
+            name, keys = f"{self.epoch}.{self._named + 1}", (self.keys.beat, self.keys.live)
+            if not self._try("name", self.line.script, "name", keys, name, self.ttl_ms):
                 self._unnamed.append((caller, member))
                 return
             self._named += 1
@@ -774,7 +774,10 @@ class Agent:
         for caller, _ in self._unnamed:
             with suppress(OSError):
                 caller.shutdown(socket.SHUT_RDWR)
-        with suppress(OSError, ReplyError, ServerError, LostError), closing(self.line.open(LAST_S)) as store:
+        self._send_to_look()
+
+    def _send_to_look(self) -> None:
+        with suppress(OSError, ReplyError, ServerError), closing(self.line.open(LAST_S)) as store:
             leftovers.end_connections(store, self.keys)
 
     def _close_door(self) -> None:
@@ -811,8 +814,7 @@ class Agent:
             try:
                 # Afresh: this may come in the middle of a command.
                 with closing(self.line.open(LAST_S, killing=self.line.store.client_id)) as store:
-                    is_abroad = self._home is not None  # other hosts hear of it by their connections' end
-                    leftovers.clear(store, self.keys, connections=is_abroad)
+                    leftovers.clear(store, self.keys)
             except (OSError, CutError):
                 return False
         return True

@@ -57,11 +57,10 @@ def serve(
             target = os.path.join(folder, folders.SERVER_SOCKET)
             os.symlink(target, os.path.join(own, folders.SERVER_SOCKET))
         agent = FarAgent(card, own, number, run, preloaded, term)
-    except LostError as lost:
+    except BaseException as error:
         folders.remove(own)
-        raise ServerError(f"the session is over: {lost}.") from None
-    except BaseException:
-        folders.remove(own)
+        if isinstance(error, LostError):
+            raise ServerError(f"the session is over: {error}.") from None
         raise
     try:
         agent.run()

@@ -345,6 +345,9 @@ class FarAgent(Agent):
         super()._lose(why)
         self._over = True
 
+    def _send_to_look(self) -> None:
+        """The processes here are ended; other hosts look for themselves."""
+
     def _renew(self) -> bool:
         """Its own life alone: all else the root's agent renews, or each host would renew what all hosts have."""
         return self._try("its beat", self.line.beat, self.ttl_ms)

@@ -116,15 +116,20 @@ class Inbox:
         self._key = post.key(reader)
         self._after, self._read = "0", 0
         self._had: dict[str, int] = {}  # by sender: the number of its last letter
-        self._line = self._opened()
-        for command in post.opening(reader):
-            self._line.call(*command)
-        self._ask()
+        self._open(*post.opening(reader))
 
-    def _opened(self) -> Connection:
-        line = self._opens()
-        line.call("CLIENT", "SETNAME", self._name)
-        return line
+    def _open(self, *commands: tuple[object, ...]) -> None:
+        """A line, again after a cut: where that was the session's end, `opens` says so."""
+        while True:
+            self._line = self._opens()
+            try:
+                self._line.call("CLIENT", "SETNAME", self._name)
+                for command in commands:
+                    self._line.call(*command)
+                self._ask()
+                return
+            except OSError:
+                self._line.close()
 
     def fileno(self) -> int:
         return self._line.fileno()
@@ -155,8 +160,7 @@ class Inbox:
     def reopen(self) -> None:
         """Another line after a cut; nothing that was sent is missed."""
         self._line.close()
-        self._line = self._opened()
-        self._ask()
+        self._open()
 
     def close(self) -> None:
         self._line.close()

@@ -47,11 +47,16 @@ def end_connections(store: Connection, keys: Keys) -> None:
     _run_all(store, [("CLIENT", "KILL", "ID", client_id) for client_id in ours])
 
 
-def clear(store: Connection, keys: Keys, *, connections: bool) -> None:
-    """Take away all keys of the session, before that its `connections`: nothing that is there is to make a key anew."""
-    store.call("DEL", keys.live, keys.beat)  # from here on none of its connections is admitted
-    if connections:
+def clear(store: Connection, keys: Keys) -> None:
+    """Take away all of the session's, its connections first: what has been sent on one must not make a key anew."""
+    store.call("DEL", keys.live, keys.beat)  # from here on none is admitted
+    try:
         end_connections(store, keys)
+    finally:  # who may not CLIENT LIST, or not any more, may delete
+        _delete_keys(store, keys)
+
+
+def _delete_keys(store: Connection, keys: Keys) -> None:
     objects = known(store.call("HKEYS", keys.objects))
     store.call("SCRIPT", "LOAD", scripts.source("free"))
     _run_all(store, [_free(keys, object_id) for object_id in objects])

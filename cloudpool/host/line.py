@@ -372,22 +372,23 @@ class _GuestLine(Line):
         store = self._dial(patience_s, killing, within_s)
         try:
             self._admit(store)
-        except TimeoutError:
-            store.close()
-            raise NotYet("the server takes connections and does not answer.") from None
-        except ReplyError as error:
-            store.close()
-            raise (NotYet if error.code in refusals.NOT_YET else ServerError)(str(error)) from None
         except BaseException:
             store.close()
             raise
         return store
 
     def _admit(self, store: Connection) -> None:
-        """Raises LostError when the session is over, OSError, ReplyError."""
-        store.call("CLIENT", "SETNAME", self.keys.client("line"))  # first: it is closed, or it sees the end
-        if not store.call("EXISTS", self.keys.beat):
-            raise LostError("its root program has ended")
+        """Raises LostError when the session is over; NotYet, OSError, ServerError."""
+        try:
+            # In this order: either it is closed, or it sees the end.
+            store.call("CLIENT", "SETNAME", self.keys.client("line"))
+            is_there = store.call("EXISTS", self.keys.beat)
+        except TimeoutError:
+            raise NotYet("the server takes connections and does not answer.") from None
+        except ReplyError as error:
+            raise (NotYet if error.code in refusals.NOT_YET else ServerError)(str(error)) from None
+        if not is_there:
+            raise LostError("its root program has ended, or the server is not its own")
 
 
 class FarLine(_GuestLine):
@@ -398,12 +399,10 @@ class FarLine(_GuestLine):
     claim: int | None = None  # the number of this host, where several may come that were asked for by one
 
     def begin(self) -> tuple[int, str]:
-        """As above. Raises ServerError when the session is over, ClaimedError."""
+        """As above. Raises LostError, or ServerError, when the session is over; ClaimedError."""
         try:
             if self._url:
                 self._check_server()
-            if not self._ask("EXISTS", self.keys.beat):
-                raise ServerError("the session is over, or the server is not its own.")
             if self.claim is not None:
                 self._claim(self.claim)
             epoch: int = self._ask("INCR", self.keys.hosts)

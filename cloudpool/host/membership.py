@@ -342,7 +342,7 @@ class Session:
                 closing(wire.open_url(self.info.redis_url)) as store,
             ):
                 store.answers_within(BURY_S)
-                leftovers.clear(store, self.keys, connections=True)
+                leftovers.clear(store, self.keys)
 
     def _lost(self, why: str) -> NoReturn:
         self._over = why

@@ -136,7 +136,7 @@ def reached_server(functions: Functions, tmp_path: Path) -> Iterator[Server]:
 def redis(reached_server: Server) -> Iterator[Server]:
     """The same. At a test's end no environment is connected to it, and nothing is in it."""
     yield reached_server
-    reached_server.is_left(30)
+    reached_server.wait_until_left(30)
 
 
 @pytest.fixture

@@ -198,7 +198,7 @@ def test_root_that_ends_leaves_nothing_running(program, function, redis, how):
     assert running.line() == "0"
     assert redis.clients()
     running.process.send_signal(signal.SIGINT if how == "interrupt" else signal.SIGKILL)
-    redis.is_left(15)
+    redis.wait_until_left(15)
 
 
 OWN = """

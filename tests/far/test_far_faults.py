@@ -356,6 +356,40 @@ def test_root_that_is_killed_takes_everything_with_it(script, what):
     program.end()
 
 
+ONE_A_HOST = """
+import cloudpool as multiprocessing, time
+
+def work(queue):
+    queue.put(1)
+    time.sleep(1000)
+
+if __name__ == "__main__":
+    queue = multiprocessing.Queue()
+    for _ in range(5):
+        multiprocessing.Process(target=work, args=(queue,)).start()
+    for _ in range(5):
+        queue.get()
+    print("ready", flush=True)
+    queue.get()
+"""
+
+
+def test_hosts_of_a_silent_root_end_together(script, tcp_server):
+    """Each when its own lease is over: that one has found out is no news of the root to another."""
+    lease_s = 4
+    program = script(ONE_A_HOST, lease_s=lease_s, redis_url=tcp_server.url, TEST_HOSTS=5, TEST_SLOTS=1)
+    assert program.line() == "ready"
+    hosts = program.hosts.agents()
+    assert len(hosts) == 5
+    stopped = [program.process.pid, program.hosts.home_agent(), program.hosts.fleet()]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    until(lambda: not any(map(lives, hosts)), 3 * lease_s)  # 20 s one after the other
+    program.hosts.go_on(stopped)
+    program.process.kill()
+    program.end()
+
+
 def test_ctrl_c_ends_all_with_one_traceback(script):
     program = script(ENDLESS.replace("except BaseException", "except MemoryError"))
     assert program.line() == "ready"

@@ -44,7 +44,7 @@ def opened(tcp_server, tmp_path):
 
 def test_host_whose_session_ends_at_its_claim_makes_no_key_anew(store, opened):
     line = opened(FarLine)
-    leftovers.clear(store, KEYS, connections=False)  # a moment before they are closed
+    store.call("DEL", KEYS.beat)
     with pytest.raises(ServerError, match="the session is over"):
         line._claim(1)
     assert store.call("KEYS", "*") == []
@@ -54,7 +54,7 @@ def test_host_whose_session_ends_at_its_claim_makes_no_key_anew(store, opened):
 def test_nobody_says_anything_to_a_session_that_has_ended_meanwhile(store, opened, kind):
     line = opened(kind)
     line.begin()
-    leftovers.clear(store, KEYS, connections=True)
+    leftovers.clear(store, KEYS)
     with pytest.raises(LostError):
         line.call("SET", KEYS.base(host_id(1)) + "used", 1)
     assert store.call("KEYS", "*") == []
@@ -63,10 +63,32 @@ def test_nobody_says_anything_to_a_session_that_has_ended_meanwhile(store, opene
 @pytest.mark.parametrize("kind", [FarLine, FleetLine])
 def test_nobody_comes_to_a_session_that_is_over(store, opened, kind):
     line = opened(kind)
-    leftovers.clear(store, KEYS, connections=True)
+    leftovers.clear(store, KEYS)
     with pytest.raises(LostError):
         opened(kind)
     with pytest.raises(LostError):
         Inbox("host.1", Post(KEYS, 0, None), line.open, KEYS.client("host.1"))
     assert store.call("KEYS", "*") == []
     assert leftovers.connections(store, {KEYS.client("line"), KEYS.client("host.1")}) == []
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_inbox_whose_line_is_cut_as_it_is_made(store, opened, is_over):
+    line = opened(FarLine)
+    connections = []
+
+    def opens():
+        connections.append(line.open())
+        if len(connections) == 1:
+            store.call("CLIENT", "KILL", "ID", connections[0].client_id)
+            if is_over:
+                leftovers.clear(store, KEYS)
+        return connections[-1]
+
+    if is_over:
+        with pytest.raises(LostError):
+            Inbox("host.1", Post(KEYS, 0, None), opens, KEYS.client("host.1"))
+        assert store.call("KEYS", "*") == []
+    else:
+        Inbox("host.1", Post(KEYS, 0, None), opens, KEYS.client("host.1")).close()
+        assert store.call("XLEN", KEYS.base("host.1") + "inbox") == 1

@@ -156,7 +156,7 @@ class Server:
     def keys(self) -> list[Any]:
         return list(self._ask("KEYS", "*"))
 
-    def is_left(self, timeout_s: float) -> None:
+    def wait_until_left(self, timeout_s: float) -> None:
         """Wait until nobody is connected, and nothing is in it."""
         deadline = time.monotonic() + timeout_s
         while left := self.clients() + self.keys():
