@@ -24,6 +24,9 @@ __all__ = ["dumps", "dumps_apart", "dumps_plain", "goes_by_name", "loads"]
 PROTOCOL = 5
 Reducers = dict[type, Callable[[Any], Any]]
 
+_STDLIBS_PROTOCOL = 4
+_OWN_BYTES = 1000  # up to that many numpy copies what it unpickles in that protocol
+
 _ATOMS = frozenset({int, float, bool, type(None)})
 # Looking through more costs what it saves.
 _MOST_PLAIN_BYTES, _MOST_PLAIN_ITEMS, _MOST_PLAIN_DEPTH = 1024, 8, 3
@@ -123,10 +126,21 @@ def _attempt(
     if begin is not None:
         begin()
     pickler = make_pickler(file, PROTOCOL, True, stays_within)
+    numpy = sys.modules.get("numpy")
+    if hasattr(numpy, "ndarray"):
+        pickler.dispatch_table.setdefault(numpy.ndarray, _reduce_array)
     if reducers:
         pickler.dispatch_table.update(reducers)
     pickler.dump(obj)
     return file.pieces, apart
+
+
+def _reduce_array(array: Any) -> Any:
+    """As the stdlib has them arrive, from its lower protocol: one that may not be written to as one that may, a small one with
+    memory of its own, which it can be resized in. Only others go as buffers.
+    """
+    goes_as_buffer = array.flags.writeable and array.nbytes > _OWN_BYTES
+    return array.__reduce_ex__(PROTOCOL if goes_as_buffer else _STDLIBS_PROTOCOL)
 
 
 class _Pieces:

@@ -131,6 +131,51 @@ assert (own.large, len(buffer)) == (7, 100_000)
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
+def of_arrays():
+    np = needed("numpy")
+    large = np.arange(100_000.0)
+    read_only = large[:]
+    read_only.flags.writeable = False
+    return {
+        "small": np.ones(10), "as large as is copied": np.zeros(125), "larger": np.zeros(126), "large": large,
+        "read-only": read_only, "small read-only": np.frombuffer(bytes(80)), "in Fortran's order": np.ones((20, 30), order="F"),
+        "every other": large[::2], "broadcast": np.broadcast_to(np.ones(3), (4, 3)), "scalar": np.array(7.5), "empty": np.zeros((0, 3)),
+        "objects": np.array([{1: 2}, "x"], dtype=object), "records": np.zeros(3, dtype=[("a", "i4"), ("b", "f8")]), "text": np.array(["ab", "c"]),
+        "dates": np.array(["2026-11-22"], dtype="M8[D]"), "masked": np.ma.array([1, 2], mask=[0, 1]),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("most", [None, 64 * 1024], ids=["within", "apart"])
+@pytest.mark.parametrize("with_code", [False, True])
+def test_arrays_arrive_as_the_stdlib_has_them_arrive(most, with_code):
+    """Also those that may not be written to where they come from: a worker has its own."""
+    for name, sent in of_arrays().items():
+        pieces, apart = serialize.dumps_apart((sent, len, (lambda: 1) if with_code else 1), most)
+        came = serialize.loads(b"".join(pieces), [bytearray(buffer) for buffer in apart])[0]
+        expected = pickle.loads(ForkingPickler.dumps(sent))
+        assert type(came) is type(expected), name
+        assert (came.dtype, came.shape, came.strides) == (expected.dtype, expected.shape, expected.strides), (
+            name
+        )
+        assert came.tolist() == expected.tolist(), name
+        assert (came.flags.writeable, came.flags.owndata) == (
+            expected.flags.writeable,
+            expected.flags.owndata,
+        ), name
+
+
+def test_a_large_array_is_not_copied():
+    pieces, [buffer] = serialize.dumps_apart(of_arrays()["large"], 64 * 1024)
+    assert buffer.raw().nbytes == 800_000
+    assert sum(map(len, pieces)) < 1000
+
+
+def test_a_programs_own_reduction_of_arrays_counts(monkeypatch):
+    np = needed("numpy")
+    monkeypatch.setitem(ForkingPickler._extra_reducers, np.ndarray, lambda array: (list, (array.tolist(),)))
+    assert serialize.loads(serialize.dumps(np.ones(2))) == [1.0, 1.0]
+
+
 def test_reductions_of_one_pickle_stay_in_it():
     """Others pickle by cloudpickle in the same process: dask, loky."""
     before = dict(cloudpickle.Pickler.dispatch_table)

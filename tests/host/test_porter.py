@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,6 +52,7 @@ def test_upload_that_cannot_begin_for_now_is_not_said_to_be_there_and_begins_whe
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     trip = Trip(folder, f"file://{folder}/storage")
+    gc.collect()  # what earlier tests have left
     descriptors = os.listdir("/proc/self/fd")
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
