@@ -126,9 +126,9 @@ def _attempt(
     if begin is not None:
         begin()
     pickler = make_pickler(file, PROTOCOL, True, stays_within)
-    numpy = sys.modules.get("numpy")
-    if hasattr(numpy, "ndarray"):
-        pickler.dispatch_table.setdefault(numpy.ndarray, _reduce_array)
+    ndarray = getattr(sys.modules.get("numpy"), "ndarray", None)
+    if ndarray is not None:
+        pickler.dispatch_table.setdefault(ndarray, _reduce_array)
     if reducers:
         pickler.dispatch_table.update(reducers)
     pickler.dump(obj)
