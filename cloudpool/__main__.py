@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     deploy.add_argument("--delete", action="store_true", help="remove all that was made")
     deploy.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
 
-    told = "check every hop to hosts elsewhere, and say what helps"
+    told = "check every hop to hosts elsewhere (--on kubernetes, ...), and say what helps"
     doctor = commands.add_parser("doctor", parents=[debug], allow_abbrev=False, help=told)
     doctor.set_defaults(command=_doctor, command_name="doctor", options=("--on", "--debug"))
     doctor.add_argument("--on", choices=ENGINES, required=True, help="which engine")
