@@ -55,7 +55,7 @@ class Hosts:
         self._home = int(sessions.current().process.partition(".")[0])
         self._store = connect()
         self._post = Post(sessions.current().keys, sessions.current().ttl_ms, sessions.current().sealer)
-        self._inbox = Inbox(fleet_id(METHOD), self._post, connect, f"cp:{info.id}:fleet.{METHOD}")
+        self._inbox = Inbox(fleet_id(METHOD), self._post, connect, self._post.keys.client(f"fleet.{METHOD}"))
         url = ServerUrl(info.redis_url or "")
         self._card = Card(
             info.id, url, info.key, info.lease_s, info.durable, 60.0, self._home, METHOD, python()

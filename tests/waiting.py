@@ -9,10 +9,13 @@ from typing import Any
 LONG_S = 90.0  # for processes to end, on a machine that has other things to do
 
 
-def until(is_so: Callable[[], object], timeout_s: float = 20.0) -> None:
+def until(
+    is_so: Callable[[], object], timeout_s: float = 20.0, left: Callable[[], object] | None = None
+) -> None:
+    """`left` tells what it still waits for."""
     deadline = time.monotonic() + timeout_s
     while not is_so():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {left() if left else ''}"
         time.sleep(0.01)
 
 

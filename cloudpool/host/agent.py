@@ -777,6 +777,7 @@ class Agent:
         self._send_to_look()
 
     def _send_to_look(self) -> None:
+        """Whoever is blocked in the server: its connection ends."""
         with suppress(OSError, ReplyError, ServerError), closing(self.line.open(LAST_S)) as store:
             leftovers.end_connections(store, self.keys)
 

@@ -306,7 +306,13 @@ class Line:
         """Another connection, on which an answer is awaited so long, after CLIENT KILL of `killing`: no late copy of what
         was said on that can run. Raises NotYet, OSError, ServerError; LostError where the session can end before its owner.
         """
-        return self._dial(patience_s, killing, within_s)
+        store = self._dial(patience_s, killing, within_s)
+        try:
+            self._admit(store)
+        except BaseException:
+            store.close()
+            raise
+        return store
 
     def _dial(self, patience_s: float, killing: int, within_s: float) -> Connection:
         if self._url:
@@ -365,17 +371,6 @@ class _GuestLine(Line):
     then is to make keys anew. Its connections have a name under which the end of the session closes them, and what is
     opened after that finds no session.
     """
-
-    def open(
-        self, patience_s: float = LOOK_S, *, killing: int = 0, within_s: float = CONNECT_S
-    ) -> Connection:
-        store = self._dial(patience_s, killing, within_s)
-        try:
-            self._admit(store)
-        except BaseException:
-            store.close()
-            raise
-        return store
 
     def _admit(self, store: Connection) -> None:
         """Raises LostError when the session is over; NotYet, OSError, ServerError."""

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "faults" / "tools"))
 from cluster import Admin
 from functions import Functions, Program, Server
 from proxy import Proxy
+from waiting import until
 
 from cloudpool import settings
 from cloudpool.settings import Settings
@@ -136,7 +137,7 @@ def reached_server(functions: Functions, tmp_path: Path) -> Iterator[Server]:
 def redis(reached_server: Server) -> Iterator[Server]:
     """The same. At a test's end no environment is connected to it, and nothing is in it."""
     yield reached_server
-    reached_server.wait_until_left(30)
+    until(lambda: not reached_server.left(), 30, reached_server.left)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import signal
 from typing import Any
 
 import pytest
+from waiting import until
 
 from cloudpool.host.card import Card, python
 from cloudpool.host.session import Key
@@ -198,7 +199,7 @@ def test_root_that_ends_leaves_nothing_running(program, function, redis, how):
     assert running.line() == "0"
     assert redis.clients()
     running.process.send_signal(signal.SIGINT if how == "interrupt" else signal.SIGKILL)
-    redis.wait_until_left(15)
+    until(lambda: not redis.left(), 15, redis.left)
 
 
 OWN = """
