@@ -27,7 +27,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from cloudpool.errors import ServerError
-from cloudpool.host import descriptors, folder as folders, leftovers, mail
+from cloudpool.host import ahead, descriptors, folder as folders, leftovers, mail
 from cloudpool.host.census import Census, Member
 from cloudpool.host.inbox import host_id
 from cloudpool.host.line import Line, LostError, RootEndedError
@@ -583,7 +583,12 @@ class Agent:
     def _reap(self, member: Member, how: str, used: dict[str, list[object]]) -> None:
         """Run each object's own reap script for a process that is `dead`, or has `ended` in order."""
         runs: list[Run] = []
+        records: dict[str, str] = {}  # by the base of their queue's keys
         for object_id, rightly in used.items():
+            record = ahead.path(self.folder, object_id)
+            if kind_of(object_id) == "queue" and (left := ahead.left_by(record, member.name)) is not None:
+                records[self.keys.base(object_id)] = ahead.name(object_id)
+                runs.append(("queue_recall", (self.keys.base(object_id),), left))
             script = REAPED.get(kind_of(object_id))
             if script:
                 arguments = (member.name, how, self.ttl_ms, member.known_as or member.pid, *rightly)
@@ -591,6 +596,9 @@ class Agent:
         for run, error in self._run_all(runs):  # run again by and by, as by `_script`
             self._complain(run[0], error)
             self._refused.append(run)
+            records.pop(run[1][0], None)
+        for record in records.values():  # what is left is in the queue again: another one may read ahead
+            self._unlink(record)
         for object_id in used if how == "dead" else ():
             if object_id.startswith(f"pool.{member.name}."):
                 self._end_workers(object_id)
@@ -655,6 +663,8 @@ class Agent:
         kind = kind_of(object_id)
         if kind in MESSAGES:
             self._drop_blobs(object_id, MESSAGES[kind])
+        if kind == "queue":
+            self._unlink(ahead.name(object_id))
         if kind == "block":
             self._unlink(object_id)  # its segment
             if self._is_abroad:

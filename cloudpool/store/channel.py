@@ -235,9 +235,8 @@ class Channel:
         a server out of memory refuses, is.
         """
         if on_reply is None:
-            on_reply = partial(
-                self._heard, lambda: self.call(*command), lambda: self._relieve(command, None, None)
-            )
+            again, relieve = lambda: self.call(*command), lambda: self._relieve(command, None, None)
+            on_reply = partial(self.heard, again=again, relieve=relieve)
         spread = self._dialer.spread
         if spread is not None and spread[0]:
             self._dialer.sync()
@@ -265,7 +264,9 @@ class Channel:
         if self._dialer.lookout is not None:
             self._dialer.lookout.notice(self)
 
-    def _heard(self, again: Callable[[], object], relieve: Callable[[], object] | None, reply: Reply) -> None:
+    def heard(
+        self, reply: Reply, again: Callable[[], object], relieve: Callable[[], object] | None = None
+    ) -> None:
         """The reply to a posted command: it is run again when it was cut, or refused for now."""
         if relieve is not None and isinstance(reply, ReplyError) and reply.code == "OOM":
             self.later(relieve)
@@ -282,7 +283,7 @@ class Channel:
         Scripts are loaded when a connection is made; NOSCRIPT (someone flushed them) comes to `on_reply` like any reply.
         """
         if on_reply is None:
-            on_reply = partial(self._heard, lambda: self.script(name, keys, args), None)
+            on_reply = partial(self.heard, again=lambda: self.script(name, keys, args))
         self.post("EVALSHA", scripts.digest(name), len(keys), *keys, *args, on_reply=on_reply)
 
     def settle(self, within_s: float = math.inf) -> None:

@@ -39,7 +39,10 @@ PARTS: dict[str, Parts] = {
     "condition": Parts(("line", "requests", "parties", "holders"), ("wake",)),
     "event": Parts(("flag", "done", "holders")),
     "barrier": Parts(("state", "line", "arrived", "phases", "parties", "holders")),
-    "queue": Parts(("items", "state", "seen", "line", "done", "parties", "holders"), ("taken", "room")),
+    "queue": Parts(
+        ("items", "ahead", "readers", "state", "seen", "line", "done", "parties", "holders"),
+        ("taken", "room"),
+    ),
     "pipe": Parts(
         ("a", "b", "room-a", "room-b", "state", "seen", "parties", "holders-a", "holders-b"),
         ("taken-a", "taken-b"),
@@ -67,7 +70,7 @@ CONTAINERS = ("dict", "list", "array", "namespace")  # of managers
 
 # The parts that hold users' payloads, whose blobs go with the object.
 MESSAGES: dict[str, tuple[str, ...]] = {
-    "queue": ("items", "taken"),
+    "queue": ("items", "ahead", "taken"),
     "pipe": ("a", "b"),
     "dict": ("values",),
     "list": ("items",),

@@ -1,7 +1,8 @@
 """Queue, JoinableQueue, SimpleQueue: a list of messages.
 
     put: items <- message, numbered by its party, so that one sent again is put once
-    get: items --BLMOVE--> taken:<party>, unpickle, then "taken" leaves, then it is returned
+    get: items --BLMOVE--> taken:<party>, unpickle, then "taken" leaves, then it is returned (where only one thread reads,
+         several items at once: sync/ahead.py)
 
 `put` does not wait for its reply (nor for a feeder thread): replies are read before the thread's next command, and by
 the process's end. So what a thread has put is in the server before anything that it does there afterwards.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing import queues
 from multiprocessing.synchronize import SEM_VALUE_MAX
@@ -19,10 +20,12 @@ from queue import Empty, Full
 from typing import Any
 
 from cloudpool.errors import ServerError, ServerOutOfMemory, SessionLostError
+from cloudpool.host import ahead
 from cloudpool.store.blobs import finds_no_place
 from cloudpool.store.channel import Account, Channel
 from cloudpool.store.wire import Reply, ReplyError
 from cloudpool.sync import payload
+from cloudpool.sync.ahead import Reading
 from cloudpool.sync.readiness import Readiness
 from cloudpool.sync.shared import Shared
 from cloudpool.sync.timeout import check_of_poll, check_of_semaphore
@@ -30,16 +33,19 @@ from cloudpool.sync.timeout import check_of_poll, check_of_semaphore
 MISSING = -1  # what queue_put.lua answers when an earlier put of the party is not there
 
 
-class _Puts:
-    """A thread's puts to one queue that the server has not confirmed, in order, and how often it got and said done there."""
+class _Part:
+    """What a thread does at one queue: its puts that the server has not confirmed, in order; how often it got and said done;
+    how it reads.
+    """
 
-    __slots__ = ("done", "got", "number", "refused", "unconfirmed", "unsure")
+    __slots__ = ("done", "got", "number", "reading", "refused", "unconfirmed", "unsure")
 
     def __init__(self) -> None:
         self.number = self.got = self.done = 0
         self.unconfirmed: deque[tuple[int, bytes]] = deque()
         self.unsure = False  # one did not take effect, or its reply is lost: all must be sent again
         self.refused: Exception | None = None  # why the server has not taken one of them
+        self.reading: Reading | None = None
 
     def raise_refused(self) -> None:
         refused, self.refused = self.refused, None
@@ -65,12 +71,12 @@ class Items(Shared):
 
     # -- put --------------------------------------------------------------------------------------------------------
 
-    def _puts(self, channel: Channel) -> _Puts:
+    def _part(self, channel: Channel) -> _Part:
         """The calling thread's, whichever handle of the queue it uses."""
         if self._id not in channel.numbered:
-            channel.numbered[self._id] = _Puts()
-        puts: _Puts = channel.numbered[self._id]
-        return puts
+            channel.numbered[self._id] = _Part()
+        part: _Part = channel.numbered[self._id]
+        return part
 
     def put(self, message: bytes, timeout: float | None = None) -> bool:
         """Put; when bounded and full block `timeout` seconds at most (None: for ever), then False.
@@ -85,64 +91,64 @@ class Items(Shared):
 
     def _put(self, message: bytes, timeout: float | None) -> bool:
         channel = self._here().join(self._id)
-        puts = self._puts(channel)
+        part = self._part(channel)
         if not self.maxsize:
-            self._post(channel, puts, message)
+            self._post(channel, part, message)
             return True
-        if puts.unsure:  # one was interrupted: it may have taken effect
-            puts.number = int(channel.call("HGET", self._base + "seen", channel.party) or 0)
-            puts.unsure = False
-        puts.number += 1
+        if part.unsure:  # one was interrupted: it may have taken effect
+            part.number = int(channel.call("HGET", self._base + "seen", channel.party) or 0)
+            part.unsure = False
+        part.number += 1
         try:
-            if self._put_bounded(channel, puts.number, message, timeout):
+            if self._put_bounded(channel, part.number, message, timeout):
                 return True
         except BaseException:
-            puts.unsure = True
+            part.unsure = True
             raise
-        puts.number -= 1
+        part.number -= 1
         return False
 
     def _arguments(self, channel: Channel, number: int, message: bytes, join_line: bool) -> tuple[Any, ...]:
         return (channel.party, number, self.maxsize, self._session.ttl_ms, int(join_line), message)
 
-    def _post(self, channel: Channel, puts: _Puts, message: bytes) -> None:
+    def _post(self, channel: Channel, part: _Part, message: bytes) -> None:
         def on_reply(reply: Reply) -> None:
-            if reply == 1 and not puts.unsure:
-                while puts.unconfirmed and puts.unconfirmed[0][0] <= number:
-                    puts.unconfirmed.popleft()
-            elif not puts.unsure:
-                puts.unsure = True
-                channel.later(lambda: self._confirm(channel, puts))
+            if reply == 1 and not part.unsure:
+                while part.unconfirmed and part.unconfirmed[0][0] <= number:
+                    part.unconfirmed.popleft()
+            elif not part.unsure:
+                part.unsure = True
+                channel.later(lambda: self._confirm(channel, part))
 
         with channel.lock:  # against the lookout, which sends again whatever is unconfirmed
-            if puts.unsure:
+            if part.unsure:
                 channel.settle()
-            puts.raise_refused()
-            number = puts.number = puts.number + 1
-            puts.unconfirmed.append((number, message))
+            part.raise_refused()
+            number = part.number = part.number + 1
+            part.unconfirmed.append((number, message))
             arguments = self._arguments(channel, number, message, False)
             channel.post_script("queue_put", (self._base,), arguments, on_reply)
 
-    def _confirm(self, channel: Channel, puts: _Puts) -> None:
+    def _confirm(self, channel: Channel, part: _Part) -> None:
         """Send again, in order, what may not have arrived: the numbers keep what has from being put twice.
 
         What the server refuses (it is out of memory) is left out, and the next put to this queue says so.
         """
-        while puts.unconfirmed:
-            number, message = puts.unconfirmed[0]
+        while part.unconfirmed:
+            number, message = part.unconfirmed[0]
             try:
                 self._put_numbered(channel, number, message, False)
             except (ReplyError, ServerError, ServerOutOfMemory) as refused:
                 if not channel.is_open:  # the server was not asked: it may have it
                     raise
                 payload.discard(message, self._session)
-                puts.refused = refused
-                puts.number -= 1
-                later = [(n - 1, m) for n, m in puts.unconfirmed][1:]
-                puts.unconfirmed = deque(later)
+                part.refused = refused
+                part.number -= 1
+                later = [(n - 1, m) for n, m in part.unconfirmed][1:]
+                part.unconfirmed = deque(later)
             else:
-                puts.unconfirmed.popleft()
-        puts.unsure = False
+                part.unconfirmed.popleft()
+        part.unsure = False
 
     def _put_numbered(self, channel: Channel, number: int, message: bytes, join_line: bool) -> bool:
         """Whether it is in. Raises SessionLostError when the server does not know of all that this thread had put before:
@@ -182,7 +188,7 @@ class Items(Shared):
         """Wait until all that this thread has put is in the server. Raises what the server answered to what it has not taken."""
         channel = self._here().channel()
         channel.settle()
-        self._puts(channel).raise_refused()
+        self._part(channel).raise_refused()
 
     # -- get --------------------------------------------------------------------------------------------------------
 
@@ -190,6 +196,10 @@ class Items(Shared):
         """The next object; blocks `timeout` seconds at most (None: for ever). Raises Empty, or what unpickling raises."""
         check_of_poll(timeout)
         channel = self._here().join(self._id)
+        if (reading := self._reading(channel)) is not None:
+            while (found := reading.next(channel)) is not None:
+                if (got := self._got_ahead(*found)) is not None:
+                    return got[0]
         message = self._take(channel, timeout)
         if message is None:
             raise Empty
@@ -233,22 +243,67 @@ class Items(Shared):
 
     def _acknowledge(self, channel: Channel, kept: int) -> None:
         """Say that an item has been got, and what the party should have left."""
-        puts = self._puts(channel)
-        puts.got += 1
-        arguments = (channel.party, puts.got, kept, self.maxsize, self._session.ttl_ms)
-        channel.post_script("queue_taken", (self._base,), arguments)
+        part = self._part(channel)
+        part.got += 1
+        keys = (self._base,)
+        arguments = (channel.party, part.got, kept, self.maxsize, self._session.ttl_ms)
+
+        def on_reply(reply: Reply) -> None:
+            if not isinstance(reply, int):
+                channel.heard(reply, lambda: channel.script("queue_taken", keys, arguments))
+            elif part.reading is not None:
+                part.reading.waiting = reply
+
+        channel.post_script("queue_taken", keys, arguments, on_reply)
+
+    def _reading(self, channel: Channel) -> Reading | None:
+        """How the thread reads, or looks; None where nothing is read ahead: all processes must be on this host."""
+        if self.maxsize or self.joinable or self._session.info.redis_url:
+            return None
+        part = self._part(channel)
+        if part.reading is None:
+            part.reading = Reading(channel, self._base, ahead.path(self._session.info.folder, self._id))
+        return part.reading
+
+    def _got_ahead(self, record: ahead.Record, messages: Sequence[bytes], at: int) -> tuple[Any] | None:
+        """The object in that message; None when it has been put back meanwhile. Raises what unpickling raises."""
+        message, error = messages[at], None
+        with self._session.holdings.in_receipt() as receipt:
+            try:
+                item = payload.unpack(message, self._session, self.where, once=True)
+            except Exception as raised:  # noqa: BLE001 - it is not known yet whether it is this reader's
+                error = raised
+            if not record.got(messages, at):
+                receipt.give_back()
+                return None
+        payload.discard(message, self._session)
+        if error is None:
+            return (item,)
+        try:
+            raise error
+        finally:
+            del error  # else it and this frame hold each other
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         self.settle()
-        return int(self._session.channel().call("LLEN", self._base + "items"))
+        channel = self._here().join(self._id)
+        reading = self._reading(channel)
+        left = reading.left(channel) if reading is not None else 0
+        return left + int(channel.call("LLEN", self._base + "items"))
+
+    def share(self) -> None:
+        """From now on whatever waits is in the list `items`, for whoever looks there."""
+        channel = self._here().join(self._id)
+        if (reading := self._reading(channel)) is not None:
+            reading.share(channel)
 
     def task_done(self) -> None:
         channel = self._here().join(self._id)
-        puts = self._puts(channel)
-        puts.done += 1
-        arguments = (channel.party, puts.done, self._session.ttl_ms, int(self.joinable))
+        part = self._part(channel)
+        part.done += 1
+        arguments = (channel.party, part.done, self._session.ttl_ms, int(self.joinable))
         left, message, moved = channel.script("queue_done", (self._base,), arguments)
         if left < 0:
             raise ValueError("task_done() called too many times")
@@ -275,6 +330,7 @@ class Items(Shared):
         return not unfinished
 
     def readiness(self) -> Readiness:
+        self.share()
         return Readiness(self._here(), self._base + "items")
 
 
@@ -329,6 +385,7 @@ class _Face:
     @property
     def _waits_for(self) -> str:
         """The key that exists when an item waits."""
+        self._items.share()
         return self._items._base + "items"
 
     def fileno(self) -> int:

@@ -14,6 +14,7 @@ for _, party in ipairs(redis.call('SMEMBERS', base .. 'parties')) do
       redis.call('LMOVE', taken, base .. 'items', 'RIGHT', 'LEFT')
       back = back + 1
     end
+    redis.call('SREM', base .. 'readers', party)
     redis.call('LREM', base .. 'line', 0, party)
     if redis.call('DEL', base .. 'room:' .. party) == 1 then
       local next_party = redis.call('LPOP', base .. 'line')

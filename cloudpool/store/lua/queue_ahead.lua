@@ -1,0 +1,18 @@
+#!lua flags=allow-oom
+-- Give the only reader of a queue several items at once. The batch stays here until the next one: asked again, the same.
+-- KEYS  1 base of the object's keys
+-- ARGV  1 number of the batch (from 1)   2 most items   3 most bytes, but for the last item
+-- Returns the items, behind the number of those that wait still; nothing when others read the queue too, or look at it.
+local base, number, bytes, count = KEYS[1], tonumber(ARGV[1]), 0, 0
+local items, ahead = base .. 'items', base .. 'ahead'
+if tonumber(redis.call('HGET', base .. 'state', 'batch') or 0) < number then
+  if redis.call('SCARD', base .. 'readers') > 1 then return false end
+  redis.call('DEL', ahead)
+  for _, item in ipairs(redis.call('LRANGE', items, 0, ARGV[2] - 1)) do
+    if bytes >= tonumber(ARGV[3]) then break end
+    bytes, count = bytes + #item, count + 1
+  end
+  if count > 0 then redis.call('RPUSH', ahead, unpack(redis.call('LPOP', items, count))) end
+  redis.call('HSET', base .. 'state', 'batch', number)
+end
+return {redis.call('LLEN', items), unpack(redis.call('LRANGE', ahead, 0, -1))}

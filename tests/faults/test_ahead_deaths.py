@@ -1,0 +1,99 @@
+"""A queue's only reader is killed, or joined by another, at any moment: what it had ahead goes on, once and in order."""
+
+import os
+import queue as stdlib_queue
+import random
+import signal
+
+import pytest
+from waiting import until
+
+import cloudpool
+
+pytestmark = pytest.mark.parametrize("server", ["embedded"], indirect=True)
+
+
+@pytest.fixture
+def ctx(server):
+    """What `start` starts by."""
+    return cloudpool.get_context("fork")
+
+
+def get_for_ever(queue, said):
+    while True:
+        os.write(said, queue.get().to_bytes(4, "little"))
+
+
+def heard(hear, count):
+    got = b""
+    while len(got) < 4 * count:
+        got += os.read(hear, 4 * count - len(got))
+    return [int.from_bytes(got[i : i + 4], "little") for i in range(0, len(got), 4)]
+
+
+def available(hear):
+    os.set_blocking(hear, False)
+    got = b""
+    try:
+        while data := os.read(hear, 65536):
+            got += data
+    except BlockingIOError:
+        pass
+    os.set_blocking(hear, True)
+    return [int.from_bytes(got[i : i + 4], "little") for i in range(0, len(got), 4)]
+
+
+def test_readers_that_are_killed_one_after_the_other_double_nothing(ctx, start, seed):
+    """Each is the only one in its time; it is killed anywhere."""
+    chance = random.Random(seed)
+    queue, (hear, said) = ctx.Queue(), os.pipe()
+    total, got, deaths = 4000, [], 0
+    for item in range(total):
+        queue.put(item)
+    while len(got) < total - deaths - 1:
+        reader = start(get_for_ever, queue, said)
+        deaths += 1
+        got += heard(hear, 1)
+        if chance.random() < 0.3:
+            signal.sigtimedwait([], 0.002 * chance.random())
+        reader.kill()
+        reader.join()
+        got += available(hear)
+    rest = []
+    try:
+        while True:
+            rest.append(queue.get_nowait())
+    except stdlib_queue.Empty:
+        pass
+    os.close(hear)
+    os.close(said)
+    assert got + rest == sorted(set(got + rest))
+    assert len(got + rest) >= total - deaths
+
+
+def test_a_reader_that_comes_at_any_moment_finds_the_order(ctx, start, seed):
+    """The second one comes while the first is reading: what each gets rises, and what both get is everything, once."""
+    chance = random.Random(seed)
+    for _ in range(15):
+        queue, (hear, said) = ctx.Queue(), os.pipe()
+        for item in range(600):
+            queue.put(item)
+        first = start(get_for_ever, queue, said)
+        theirs = heard(hear, 1 + chance.randrange(200))
+        mine = []
+        last_seen = theirs[-1]
+        try:
+            while True:
+                mine.append(queue.get_nowait())
+        except stdlib_queue.Empty:
+            pass
+        until(lambda: len(theirs) + len(mine) == 600 or theirs.extend(available(hear)))  # noqa: B023
+        assert theirs == sorted(set(theirs))
+        assert mine == sorted(set(mine))
+        assert sorted(theirs + mine) == list(range(600))
+        assert not mine or mine[0] > last_seen
+        first.kill()
+        first.join()
+        os.close(hear)
+        os.close(said)
+        del queue
