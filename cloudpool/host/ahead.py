@@ -16,6 +16,7 @@ import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import ClassVar
+from weakref import WeakSet
 
 _FIELDS = struct.Struct("=QQQ")
 _BATCH, _GOT, _RECALLED = range(3)
@@ -32,23 +33,32 @@ def path(folder: str, queue: str) -> str:
 class Record:
     """The reader's. Raises FileExistsError when the queue has, or had, another one."""
 
-    __slots__ = ("_fd", "_fields", "_messages", "is_unsure")
+    __slots__ = ("__weakref__", "_fd", "_fields", "_map", "_messages", "_pid", "is_unsure")
 
-    there_are: ClassVar[int] = 0  # in this process
+    open_ones: ClassVar[WeakSet[Record]] = WeakSet()  # of this process
 
     def __init__(self, file: str, party: str) -> None:
         self._messages: Sequence[bytes] = ()
         self.is_unsure = False  # a batch was asked for, and what became of that is not known
         self._fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        Record.there_are += 1
+        self._pid = os.getpid()
         os.pwrite(self._fd, party.encode(), _FIELDS.size)
-        self._fields = memoryview(mmap.mmap(self._fd, _FIELDS.size)).cast("Q")
+        self._map = mmap.mmap(self._fd, _FIELDS.size)
+        self._fields = memoryview(self._map).cast("Q")
+        Record.open_ones.add(self)
+
+    def drop(self) -> None:
+        """For a forked child: it is the parent's, whose lock should not wait for the child's end."""
+        Record.open_ones.discard(self)
+        self._fields.release()
+        self._map.close()
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
     def __del__(self) -> None:
-        # In a child of a fork as well: the lock is the descriptor's, and should not wait for the child's end.
-        with suppress(AttributeError, OSError):
-            os.close(self._fd)
-            Record.there_are -= 1
+        with suppress(AttributeError):  # it could not be made
+            if self._fd >= 0 and self._pid == os.getpid():
+                os.close(self._fd)
 
     def next(self) -> tuple[Sequence[bytes], int] | None:
         """The batch, and the place in it of the message that is next; None when nothing is left."""
@@ -91,7 +101,7 @@ class Record:
             number = fields[_BATCH] + 1
             self.is_unsure = True
             messages = ask(number)
-            if fields[_BATCH] >= number:  # a signal's handler, which came in between, has it
+            if fields[_BATCH] >= number:  # a handler, which came in between, has it
                 return True
             self.is_unsure = False
             if messages is None:
@@ -115,9 +125,8 @@ def recall(file: str, put_back: Callable[[int, int], object]) -> None:
         return
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        os.pwrite(
-            fd, struct.pack("=Q", 1), 8 * _RECALLED
-        )  # first: should this be killed, the reader does the rest
+        # First: should this be killed then, the reader does the rest.
+        os.pwrite(fd, struct.pack("=Q", 1), 8 * _RECALLED)
         batch, got, _ = _read(fd)
         put_back(batch, got)
     finally:

@@ -85,7 +85,7 @@ class Reading:
         return messages
 
     def _begin(self, party: str) -> Record | None:
-        if Record.there_are < MOST:
+        if len(Record.open_ones) < MOST:
             try:
                 self._record = Record(self._file, party)
             except OSError:  # there was another one; or there is no room: one by one, then

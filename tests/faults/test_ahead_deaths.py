@@ -1,5 +1,6 @@
 """A queue's only reader is killed, or joined by another, at any moment: what it had ahead goes on, once and in order."""
 
+import itertools
 import os
 import queue as stdlib_queue
 import random
@@ -67,8 +68,10 @@ def test_readers_that_are_killed_one_after_the_other_double_nothing(ctx, start, 
         pass
     os.close(hear)
     os.close(said)
-    assert got + rest == sorted(set(got + rest))
-    assert len(got + rest) >= total - deaths
+    assert len(got + rest) == len(set(got + rest)) >= total - deaths
+    # What one had in hand when it was killed comes back behind what the next one has got by then.
+    late = sum(a > b for a, b in itertools.pairwise(got + rest))
+    assert late <= deaths
 
 
 def test_a_reader_that_comes_at_any_moment_finds_the_order(ctx, start, seed):
