@@ -21,6 +21,7 @@ from typing import Any
 
 from cloudpool.errors import ServerError, ServerOutOfMemory, SessionLostError
 from cloudpool.host import ahead
+from cloudpool.host.membership import Session
 from cloudpool.store.blobs import finds_no_place
 from cloudpool.store.channel import Account, Channel
 from cloudpool.store.wire import Reply, ReplyError
@@ -68,6 +69,12 @@ class Items(Shared):
     def _restore(self, extra: Any) -> None:
         self.maxsize, self.joinable = extra
         self.where = f"{self._id} item".encode()
+
+    def _let_go(self, session: Session) -> None:
+        for channel in session.channels():
+            part: _Part | None = channel.numbered.get(self._id)
+            if part is not None:  # should a handle come back in a message, what is left ahead is recalled first
+                part.reading = None
 
     # -- put --------------------------------------------------------------------------------------------------------
 

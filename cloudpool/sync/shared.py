@@ -66,8 +66,11 @@ class Shared:
         if self._owner != os.getpid():  # copied by a fork and never used since
             session = sessions.existing()
         # A fork by another thread drops this one's locals in the child before its hooks run: the session is the parent's.
-        if session is not None and session.pid == os.getpid():
-            session.holdings.drop(self._id)
+        if session is not None and session.pid == os.getpid() and session.holdings.drop(self._id):
+            self._let_go(session)
+
+    def _let_go(self, session: Session) -> None:
+        """This process has no handle of the object any more."""
 
     # -- pickling ---------------------------------------------------------------------------------------------------
 

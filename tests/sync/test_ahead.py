@@ -176,6 +176,26 @@ def test_a_waiting_process_hears_of_what_another_has_ahead(ctx, reader):
     assert queue.get_nowait() == SOME
 
 
+def test_queues_that_are_dropped_leave_no_descriptor(ctx):
+    def read():
+        queue = put(ctx.Queue(), range(MANY))
+        get(queue, SOME)
+        assert is_ahead(queue)
+
+    read()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(reading.MOST + 1):
+        read()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_handle_that_comes_back_gets_what_is_next(ctx, queue):
+    carrier = ctx.Queue()
+    carrier.put(queue)
+    del queue
+    assert get(carrier.get(), MANY - SOME) == list(range(SOME, MANY))
+
+
 @pytest.mark.parametrize("how", ["killed", "stopped", "ended"])
 def test_the_rest_is_there_for_the_next_whatever_becomes_of_the_reader(how, ctx, reader):
     queue = put(ctx.Queue(), range(MANY))
