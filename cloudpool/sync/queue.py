@@ -73,7 +73,7 @@ class Items(Shared):
     def _let_go(self, session: Session) -> None:
         for channel in session.channels():
             part: _Part | None = channel.numbered.get(self._id)
-            if part is not None:  # should a handle come back in a message, what is left ahead is recalled first
+            if part is not None:  # what is left ahead is recalled first, should a handle come back
                 part.reading = None
 
     # -- put --------------------------------------------------------------------------------------------------------

@@ -183,6 +183,7 @@ def test_queues_that_are_dropped_leave_no_descriptor(ctx):
         assert is_ahead(queue)
 
     read()
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(reading.MOST + 1):
         read()
