@@ -585,10 +585,12 @@ class Agent:
         runs: list[Run] = []
         records: dict[str, str] = {}  # by the base of their queue's keys
         for object_id, rightly in used.items():
-            record = ahead.path(self.folder, object_id)
-            if kind_of(object_id) == "queue" and (left := ahead.left_by(record, member.name)) is not None:
-                records[self.keys.base(object_id)] = ahead.name(object_id)
-                runs.append(("queue_recall", (self.keys.base(object_id),), left))
+            record = ahead.name(object_id)
+            if kind_of(object_id) == "queue" and (
+                left := ahead.left_by(os.path.join(self.folder, record), member.name)
+            ):
+                records[self.keys.base(object_id)] = record
+                runs.append(("queue_left", (self.keys.base(object_id),), left))
             script = REAPED.get(kind_of(object_id))
             if script:
                 arguments = (member.name, how, self.ttl_ms, member.known_as or member.pid, *rightly)

@@ -1,153 +1,180 @@
-"""How far the only reader of a queue has come in what it was given ahead: in memory that outlives it.
+"""What the only reader of a queue has been given ahead, in memory that outlives it and that others see.
 
-    a file in the session's folder, mapped by the reader:  batch | how many of it are got | whether it is recalled | reader
+    record (a file in the session's folder, which the reader maps):  batch | claimed | recalled | which are got | its party
 
-The batch itself stays in the server until the next one. So whoever needs the rest at the queue's head puts it there by
-these numbers (queue_recall.lua): the agent when the reader has gone, and another thread before it reads the queue, or looks
-at it. Between that thread and a living reader is a lock of the kernel's, which ends with its holder.
+The batch itself stays in the server until the next one. The reader claims its items one by one, in the record alone. Who
+else needs them writes `recalled`, looks how many are claimed, and has the server put the others back (queue_recall.lua).
+
+    reader:  claimed += 1     then look at `recalled`: who claimed is not recalled, has the item;
+    other:   recalled = 1     then look at `claimed`   who is, asks the server which were put back: the first to ask says
+
+Nobody waits for anybody, so one that is stopped or killed between any two of these keeps nobody from going on. Each must
+see the other's write if its own came too late, which a processor does not promise: so `other` has the kernel put a memory
+barrier between the two of both (membarrier(2)), and the reader, who is to be fast, does nothing for it.
 """
 
 from __future__ import annotations
 
-import fcntl
+import ctypes
+import errno
 import mmap
 import os
 import struct
+import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 from weakref import WeakSet
 
-_FIELDS = struct.Struct("=QQQ")
-_BATCH, _GOT, _RECALLED = range(3)
+T = TypeVar("T")
+
+MOST = 64  # items of a batch
+_NUMBERS = struct.Struct("=QQQ")
+_BATCH, _CLAIMED, _RECALLED = range(3)
+_PARTY = _NUMBERS.size + MOST  # where it stands
+
+_SYSCALL = {"x86_64": 324, "aarch64": 283}  # membarrier's number
+_BARRIER, _REGISTER = 1 << 1, 1 << 2  # global, expedited: for those that are registered
 
 
 def name(queue: str) -> str:
+    """The file's."""
     return f"{queue}.ahead"
 
 
-def path(folder: str, queue: str) -> str:
-    return os.path.join(folder, name(queue))
+def _membarrier(command: int) -> None:
+    """Raises OSError where there is none."""
+    number = _SYSCALL.get(os.uname().machine) if sys.platform == "linux" else None
+    if number is None or ctypes.CDLL(None).syscall(number, command, 0, 0) != 0:
+        raise OSError(errno.ENOSYS, "the kernel has no membarrier(2) for this process")
 
 
 class Record:
-    """The reader's. Raises FileExistsError when the queue has, or had, another one."""
+    """The reader's, a thread's. It is closed with its last reference.
 
-    __slots__ = ("__weakref__", "_fd", "_fields", "_map", "_messages", "_pid", "is_unsure")
+    Raises FileExistsError when the queue has, or had, another one; OSError when there is no room, or no memory barrier.
+    """
+
+    __slots__ = ("__weakref__", "_count", "_got", "_map", "_messages", "_numbers")
 
     open_ones: ClassVar[WeakSet[Record]] = WeakSet()  # of this process
 
     def __init__(self, file: str, party: str) -> None:
         self._messages: Sequence[bytes] = ()
-        self.is_unsure = False  # a batch was asked for, and what became of that is not known
-        self._fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._pid = os.getpid()
-        os.pwrite(self._fd, party.encode(), _FIELDS.size)
-        self._map = mmap.mmap(self._fd, _FIELDS.size)
-        self._fields = memoryview(self._map).cast("Q")
+        self._count = 0
+        _membarrier(_REGISTER)
+        fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(fd, party.encode(), _PARTY)
+            self._map = mmap.mmap(fd, _PARTY)
+        finally:
+            os.close(fd)
+        self._numbers = memoryview(self._map)[: _NUMBERS.size].cast("Q")
+        self._got = memoryview(self._map)[_NUMBERS.size :]
         Record.open_ones.add(self)
 
-    def drop(self) -> None:
-        """For a forked child: it is the parent's, whose lock should not wait for the child's end."""
-        Record.open_ones.discard(self)
-        self._fields.release()
-        self._map.close()
-        fd, self._fd = self._fd, -1
-        os.close(fd)
-
-    def __del__(self) -> None:
-        with suppress(AttributeError):  # it could not be made
-            if self._fd >= 0 and self._pid == os.getpid():
-                os.close(self._fd)
-
-    def next(self) -> tuple[Sequence[bytes], int] | None:
-        """The batch, and the place in it of the message that is next; None when nothing is left."""
-        messages, got = self._messages, self._fields[_GOT]
-        return (messages, got) if got < len(messages) and not self._fields[_RECALLED] else None
-
+    @property
     def left(self) -> int:
-        """How many messages of the batch have not been got."""
-        found = self.next()
-        return 0 if found is None else len(found[0]) - found[1]
+        """How many items of the batch are not claimed."""
+        return self._count - self._numbers[_CLAIMED]
+
+    @property
+    def has_had_any(self) -> bool:
+        return self._numbers[_BATCH] > 0
 
     @property
     def is_recalled(self) -> bool:
-        return bool(self._fields[_RECALLED])
+        return bool(self._numbers[_RECALLED])
 
-    # What the lock is held for is not interrupted by a signal's handler, but where something is called: so what has been
-    # looked at is still so when it is changed. To unlock what the handler's exception kept from being locked does no harm.
+    # A signal's handler, which may use the queue as well or raise, comes only where something is called: so what stands
+    # between two calls is done whole or not at all.
 
-    def got(self, messages: Sequence[bytes], at: int) -> bool:
-        """That message has been got. False when it is not for this reader any more: then it is not to have been read."""
+    def next(
+        self, read: Callable[[bytes], T], done: Callable[[bytes], object], is_ours: Callable[[int, int], bool]
+    ) -> tuple[T] | None:
+        """What `read` makes of the next item; None when there is none. When that ends, however it does, the item is got,
+        and `done` is called with it.
+
+        When the batch is recalled, `is_ours(batch, at)` asks the server whether the item was put back.
+        """
+        numbers, at, is_read = self._numbers, -1, False
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-            fields = self._fields
-            if fields[_RECALLED] or fields[_GOT] != at or self._messages is not messages:
-                return False
-            fields[_GOT] = at + 1
-            return True
+            if numbers[_CLAIMED] >= self._count:
+                return None
+            at = numbers[_CLAIMED]
+            message = self._messages[at]
+            numbers[_CLAIMED] = at + 1
+            if numbers[_RECALLED] and not is_ours(numbers[_BATCH], at):
+                return None
+            is_read = True
+            return (read(message),)
         finally:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            if is_read:
+                self._got[at] = 1
+                done(message)
+            elif at >= 0 and numbers[_CLAIMED] == at + 1:
+                numbers[_CLAIMED] = at
 
     def take(self, ask: Callable[[int], Sequence[bytes] | None]) -> bool:
-        """Have the next batch, which `ask` gets by its number; the same one again should it be interrupted. False when it
-        may not.
+        """Have the next batch, which `ask` gets by its number: asked again after an interruption, the same. False when it may
+        not. While an item of the last one is being read, none is asked for: the server keeps one batch.
         """
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-            fields = self._fields
-            if fields[_RECALLED]:
-                return False
-            number = fields[_BATCH] + 1
-            self.is_unsure = True
-            messages = ask(number)
-            if fields[_BATCH] >= number:  # a handler, which came in between, has it
-                return True
-            self.is_unsure = False
-            if messages is None:
-                return False
-            # In this order: of a batch that is not noted here nothing is got.
-            self._messages = messages
-            fields[_GOT] = 0
-            fields[_BATCH] = number
+        numbers = self._numbers
+        if self._got.tobytes()[: self._count].count(1) < self._count:
             return True
-        finally:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        if numbers[_CLAIMED] < self._count:  # a handler has been given one since
+            return True
+        number = numbers[_BATCH] + 1
+        messages = ask(number)
+        if messages is None:
+            return False
+        size, none_got = len(messages), bytes(MOST)
+        if numbers[_BATCH] < number:  # else a handler has it
+            self._got[:] = none_got
+            self._messages = messages
+            self._count = size
+            numbers[_CLAIMED] = 0
+            numbers[_BATCH] = number  # last: of a batch that is not noted nothing is got
+        return True
 
 
 def recall(file: str, put_back: Callable[[int, int], object]) -> None:
-    """Have what is left put back by `put_back(batch, got)`, once however often it is called; from then on nothing of the
-    queue is read ahead. Blocks while the reader is being given some.
+    """Have what is not claimed put back by `put_back(batch, claimed)`, which bears repetition. From then on nothing more is
+    claimed.
     """
+    if not os.path.exists(file):  # needs no descriptor: where there is none left, a get goes on
+        return
     try:
         fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        # First: should this be killed then, the reader does the rest.
         os.pwrite(fd, struct.pack("=Q", 1), 8 * _RECALLED)
-        batch, got, _ = _read(fd)
-        put_back(batch, got)
+        seen = b""
+        while seen != (seen := _head(fd)):  # twice the same: not in the middle of a change
+            _membarrier(_BARRIER)
+        batch, claimed, _ = _NUMBERS.unpack_from(seen)
     finally:
         os.close(fd)
+    put_back(batch, claimed)
 
 
-def left_by(file: str, process: str) -> tuple[int, int] | None:
-    """Of a dead process: the batch that it had and how many of it it had got; None when it did not read this queue ahead."""
+def left_by(file: str, process: str) -> tuple[int, str] | None:
+    """Of a dead process: the batch that it had, and a "1" for each item of it that it had got. None when it did not read this
+    queue ahead.
+    """
     try:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
-        reader = os.pread(fd, 100, _FIELDS.size).decode()
-        batch, got, _ = _read(fd)
+        head, party = _head(fd), os.pread(fd, 100, _PARTY).decode()
     finally:
         os.close(fd)
-    return (batch, got) if reader.startswith(f"{process}/") else None
+    if not party.startswith(f"{process}/"):
+        return None
+    return int.from_bytes(head[:8], sys.byteorder), "".join(map(str, head[_NUMBERS.size :]))
 
 
-def _read(fd: int) -> tuple[int, int, int]:
+def _head(fd: int) -> bytes:
     """Of a reader that has not come to write anything: zeros."""
-    fields: tuple[int, int, int] = _FIELDS.unpack(os.pread(fd, _FIELDS.size, 0).ljust(_FIELDS.size, b"\0"))
-    return fields
+    return os.pread(fd, _PARTY, 0).ljust(_PARTY, b"\0")

@@ -11,7 +11,6 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.context import get_spawning_popen
-from typing import Self
 
 from cloudpool.host import mail
 
@@ -212,26 +211,19 @@ class Departing:
 class Arriving:
     """See Holdings.in_receipt."""
 
-    __slots__ = ("_arrivals", "_before", "_goes_back", "_holdings")
+    __slots__ = ("_arrivals", "_before", "_holdings")
 
     def __init__(self, holdings: Holdings) -> None:
         self._holdings = holdings
         self._arrivals: list[Handle] = []
-        self._goes_back = False
 
-    def give_back(self) -> None:
-        """The message is for another process: it holds its handles still."""
-        self._goes_back = True
-
-    def __enter__(self) -> Self:
+    def __enter__(self) -> None:
         self._before, _pickling.arrivals = _pickling.arrivals, self._arrivals
-        return self
 
     def __exit__(self, *_: object) -> None:
         _pickling.arrivals = self._before
         for object_id, transit in self._arrivals:
-            if not self._goes_back:
-                self._holdings._got(object_id, transit)
+            self._holdings._got(object_id, transit)
             self._holdings.drop(object_id)  # held meanwhile, as a handle may have gone already
 
 

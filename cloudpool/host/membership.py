@@ -22,7 +22,6 @@ from typing import NoReturn
 from cloudpool import methods, settings
 from cloudpool.errors import BlobStoreError, ServerError, SessionLostError
 from cloudpool.host import descriptors, folder as folders, identity, leftovers, mail
-from cloudpool.host.ahead import Record
 from cloudpool.host.holdings import Holdings
 from cloudpool.host.interpreter import program_places
 from cloudpool.host.parcels import Carrier, Parcels
@@ -634,14 +633,12 @@ class Session:
             self.lookout.stop()
         for channel in self.channels():
             channel.close()
+            channel.numbered.clear()  # what is read ahead has a descriptor
         self._channels.clear()
         self._idle.clear()
         for connection in list(self._lent):
             connection.close()
         self._lent.clear()
-        if os.getpid() != self.pid:
-            for record in list(Record.open_ones):
-                record.drop()
         if self._agent is not None:
             self._agent.close()
             self._agent = None

@@ -10,9 +10,10 @@ the process's end. So what a thread has put is in the server before anything tha
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from multiprocessing import queues
 from multiprocessing.synchronize import SEM_VALUE_MAX
@@ -20,7 +21,7 @@ from queue import Empty, Full
 from typing import Any
 
 from cloudpool.errors import ServerError, ServerOutOfMemory, SessionLostError
-from cloudpool.host import ahead
+from cloudpool.host.ahead import name
 from cloudpool.host.membership import Session
 from cloudpool.store.blobs import finds_no_place
 from cloudpool.store.channel import Account, Channel
@@ -204,9 +205,10 @@ class Items(Shared):
         check_of_poll(timeout)
         channel = self._here().join(self._id)
         if (reading := self._reading(channel)) is not None:
-            while (found := reading.next(channel)) is not None:
-                if (got := self._got_ahead(*found)) is not None:
-                    return got[0]
+            with self._session.holdings.in_receipt():
+                got = reading.next(channel, self._unpack, self._discard)
+            if got is not None:
+                return got[0]
         message = self._take(channel, timeout)
         if message is None:
             raise Empty
@@ -215,11 +217,17 @@ class Items(Shared):
             account.has += 1
         with self._session.holdings.in_receipt():
             try:
-                return payload.unpack(message, self._session, self.where, once=True)
+                return self._unpack(message)
             finally:
                 self._acknowledge(channel, account.total)
                 if not self.joinable:  # else it may come back until it is done
-                    payload.discard(message, self._session)
+                    self._discard(message)
+
+    def _unpack(self, message: bytes) -> Any:
+        return payload.unpack(message, self._session, self.where, once=True)
+
+    def _discard(self, message: bytes) -> None:
+        payload.discard(message, self._session)
 
     def _take(self, channel: Channel, timeout: float | None) -> bytes | None:
         items, taken = self._base + "items", f"{self._base}taken:{channel.party}"
@@ -269,27 +277,9 @@ class Items(Shared):
             return None
         part = self._part(channel)
         if part.reading is None:
-            part.reading = Reading(channel, self._base, ahead.path(self._session.info.folder, self._id))
+            reading = Reading(channel, self._base, os.path.join(self._session.info.folder, name(self._id)))
+            part.reading = part.reading or reading  # a signal's handler may have one by now
         return part.reading
-
-    def _got_ahead(self, record: ahead.Record, messages: Sequence[bytes], at: int) -> tuple[Any] | None:
-        """The object in that message; None when it has been put back meanwhile. Raises what unpickling raises."""
-        message, error = messages[at], None
-        with self._session.holdings.in_receipt() as receipt:
-            try:
-                item = payload.unpack(message, self._session, self.where, once=True)
-            except Exception as raised:  # noqa: BLE001 - it is not known yet whether it is this reader's
-                error = raised
-            if not record.got(messages, at):
-                receipt.give_back()
-                return None
-        payload.discard(message, self._session)
-        if error is None:
-            return (item,)
-        try:
-            raise error
-        finally:
-            del error  # else it and this frame hold each other
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 
@@ -297,8 +287,7 @@ class Items(Shared):
         self.settle()
         channel = self._here().join(self._id)
         reading = self._reading(channel)
-        left = reading.left(channel) if reading is not None else 0
-        return left + int(channel.call("LLEN", self._base + "items"))
+        return reading.size(channel) if reading else int(channel.call("LLEN", self._base + "items"))
 
     def share(self) -> None:
         """From now on whatever waits is in the list `items`, for whoever looks there."""

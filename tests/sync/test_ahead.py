@@ -25,7 +25,7 @@ SOME = 20  # more than are got one by one, fewer than a batch
 
 
 def record_of(queue):
-    return ahead.path(sessions.current().info.folder, queue._items._id)
+    return os.path.join(sessions.current().info.folder, ahead.name(queue._items._id))
 
 
 def put(queue, items):
@@ -116,7 +116,7 @@ def test_a_batch_has_so_many_bytes_at_most(ctx, store, monkeypatch):
 
 
 def test_so_many_queues_are_read_ahead_at_most(ctx, monkeypatch):
-    monkeypatch.setattr(reading, "MOST", len(Record.open_ones) + 2)
+    monkeypatch.setattr(reading, "MOST_QUEUES", len(Record.open_ones) + 2)
     queues = [put(ctx.Queue(), range(MANY)) for _ in range(4)]
     for queue in queues:
         assert get(queue, MANY) == list(range(MANY))
@@ -185,7 +185,7 @@ def test_queues_that_are_dropped_leave_no_descriptor(ctx):
     read()
     gc.collect()
     before = len(os.listdir("/proc/self/fd"))
-    for _ in range(reading.MOST + 1):
+    for _ in range(reading.MOST_QUEUES + 1):
         read()
     assert len(os.listdir("/proc/self/fd")) == before
 

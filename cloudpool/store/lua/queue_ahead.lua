@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- Give the only reader of a queue several items at once. The batch stays here until the next one: asked again, the same.
 -- KEYS  1 base of the object's keys
--- ARGV  1 number of the batch (from 1)   2 most items   3 most bytes, but for the last item
--- Returns the items, behind the number of those that wait still; nothing when others read the queue too, or look at it.
+-- ARGV  1 number of the batch (from 1), the last one of which is got   2 most items   3 most bytes, but for the last item
+-- Returns the items, behind the number of those that wait still; nothing when others read the queue too, or have.
 local base, number, bytes, count = KEYS[1], tonumber(ARGV[1]), 0, 0
 local items, ahead = base .. 'items', base .. 'ahead'
 if tonumber(redis.call('HGET', base .. 'state', 'batch') or 0) < number then
-  if redis.call('SCARD', base .. 'readers') > 1 then return false end
+  local is_recalled = redis.call('HEXISTS', base .. 'state', 'claimed') == 1
+  if is_recalled or redis.call('SCARD', base .. 'readers') > 1 then return false end
   redis.call('DEL', ahead)
   for _, item in ipairs(redis.call('LRANGE', items, 0, ARGV[2] - 1)) do
     if bytes >= tonumber(ARGV[3]) then break end

@@ -1,15 +1,13 @@
 #!lua flags=allow-oom
--- What the only reader of a queue was given and has not got goes back to the head. Once, however often run.
+-- What the only reader of a queue was given ahead and has not claimed goes back to the head. Whoever asks first says what it has.
 -- KEYS  1 base of the object's keys
--- ARGV  1 number of the last batch that the reader has noted   2 how many of it it has got
--- Returns the number of items put back.
-local base, ahead = KEYS[1], KEYS[1] .. 'ahead'
-local batch = tonumber(redis.call('HGET', base .. 'state', 'batch') or 0)
-local got, back = batch == tonumber(ARGV[1]) and tonumber(ARGV[2]) or 0, 0
-while redis.call('LLEN', ahead) > got do
-  redis.call('LMOVE', ahead, base .. 'items', 'RIGHT', 'LEFT')
-  back = back + 1
+-- ARGV  1 number of the last batch that the reader has noted   2 how many of it it has claimed
+-- Returns how many it has claimed: 0 of a batch that it has not noted.
+local base, ahead, state = KEYS[1], KEYS[1] .. 'ahead', KEYS[1] .. 'state'
+local batch = redis.call('HGET', state, 'batch')
+if not batch then return 0 end
+if redis.call('HSETNX', state, 'claimed', batch == ARGV[1] and ARGV[2] or 0) == 1 then
+  local claimed = tonumber(redis.call('HGET', state, 'claimed'))
+  while redis.call('LLEN', ahead) > claimed do redis.call('LMOVE', ahead, base .. 'items', 'RIGHT', 'LEFT') end
 end
-redis.call('DEL', ahead)
-redis.call('HDEL', base .. 'state', 'batch')
-return back
+return tonumber(redis.call('HGET', state, 'claimed'))
