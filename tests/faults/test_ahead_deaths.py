@@ -100,3 +100,28 @@ def test_a_reader_that_comes_at_any_moment_finds_the_order(ctx, start, seed):
         os.close(hear)
         os.close(said)
         del queue
+
+
+def test_nobody_waits_for_a_reader_that_is_stopped_at_any_moment(ctx, start, seed):
+    chance = random.Random(seed)
+    for _ in range(20):
+        queue, (hear, said) = ctx.Queue(), os.pipe()
+        for item in range(600):
+            queue.put(item)
+        reader = start(get_for_ever, queue, said)
+        theirs = heard(hear, 1 + chance.randrange(100))
+        signal.sigtimedwait([], 0.0005 * chance.random())
+        os.kill(reader.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, reader.pid, os.WSTOPPED)
+        theirs += available(hear)
+        mine = []
+        if len(theirs) < 599:  # it may have the last one in its hands
+            mine = [queue.get(timeout=60), queue.get(timeout=60)]
+            assert theirs[-1] < mine[0] <= theirs[-1] + 2
+        os.kill(reader.pid, signal.SIGCONT)
+        until(lambda: len(theirs) + len(mine) == 600 or theirs.extend(available(hear)))  # noqa: B023
+        assert sorted(theirs + mine) == list(range(600))
+        reader.kill()
+        reader.join()
+        os.close(hear)
+        os.close(said)

@@ -4,8 +4,10 @@ import gc
 import os
 import queue as stdlib_queue
 import random
+import resource
 import signal
 import threading
+from contextlib import suppress
 from multiprocessing.connection import wait as stdlib_wait
 
 import pytest
@@ -298,47 +300,270 @@ def test_an_item_ahead_that_cannot_be_unpickled_is_got_and_the_next_one_comes(ct
     assert queue.empty()
 
 
-def test_a_handler_may_get_while_its_thread_gets(ctx):
-    queue, got = put(ctx.Queue(), range(3 * MANY)), []
-    before = signal.signal(signal.SIGVTALRM, lambda *_: got.append(queue.get()))
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0.0002, 0.0002)
-    try:
-        while len(got) < 2 * MANY:
-            got.append(queue.get())
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
-    got += get(queue, 3 * MANY - len(got))
-    assert sorted(got) == list(range(3 * MANY))
+@pytest.fixture
+def signals():
+    """signals(handler): have it called again and again in this thread, the next time soon after the last; gives what counts."""
+    stop, called, calls, threads = threading.Event(), threading.Event(), [], []
+    main, before = threading.main_thread().ident, signal.getsignal(signal.SIGUSR1)
+
+    def send():
+        pause = random.Random(7)
+        while not stop.is_set():
+            called.clear()
+            signal.pthread_kill(main, signal.SIGUSR1)
+            while not (called.wait(0.1) or stop.is_set()):
+                pass
+            stop.wait(0.0003 * pause.random())
+
+    def signals(handler):
+        def handle(*_):
+            calls.append(None)
+            called.set()
+            handler()
+
+        signal.signal(signal.SIGUSR1, handle)
+        threads.append(threading.Thread(target=send))
+        threads[0].start()
+        return calls
+
+    yield signals
+    stop.set()
+    for thread in threads:
+        thread.join()
+    signal.signal(signal.SIGUSR1, before)
 
 
-def test_interrupted_gets_lose_nothing_but_what_they_had_got(ctx):
-    class Interrupt(BaseException):
-        pass
-
-    def interrupt(*_):
-        raise Interrupt
-
-    queue, got, interrupts = put(ctx.Queue(), range(10 * MANY)), [], 0
-    before = signal.signal(signal.SIGVTALRM, interrupt)
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0.0005, 0.0005)
-    try:
-        while True:
-            try:
-                while True:
-                    got.append(queue.get(timeout=0.5))
-            except Interrupt:
-                interrupts += 1
-            except stdlib_queue.Empty:
-                break
-            if interrupts > MANY:
-                signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
-    assert got == sorted(set(got))  # none twice, all in order
-    assert len(got) >= 10 * MANY - interrupts
+def test_handlers_may_get_while_their_thread_gets(ctx, signals):
+    total, got = 20 * MANY, []
+    queue = put(ctx.Queue(), range(total))
+    calls = signals(lambda: got.append(queue.get()) if len(got) < total - SOME else None)
+    while len(got) < total - SOME:
+        got.append(queue.get())
+    assert len(calls) > SOME
+    while len(got) < total:
+        got.append(queue.get())
+    assert sorted(got) == list(range(total))
     assert queue.empty()
+
+
+@pytest.mark.parametrize(
+    "use", [lambda queue: queue.qsize(), lambda queue: connection.wait([queue._reader], 0)]
+)
+def test_handlers_may_look_while_their_thread_gets(ctx, signals, use):
+    queue = put(ctx.Queue(), range(5 * MANY))
+    calls = signals(lambda: use(queue))
+    assert get(queue, 5 * MANY) == list(range(5 * MANY))
+    assert calls
+
+
+class Interrupt(BaseException):
+    pass
+
+
+def interrupt():
+    raise Interrupt
+
+
+def test_interrupted_gets_lose_nothing_but_what_they_had_got(ctx, signals):
+    queue, got, interrupts, total = put(ctx.Queue(), range(20 * MANY)), [], 0, 20 * MANY
+    is_on = True
+
+    def handler():
+        if is_on:
+            interrupt()
+
+    with suppress(Interrupt):
+        signals(handler)
+    while True:
+        try:
+            while True:
+                item = queue.get(timeout=0.5)
+                got.append(item)
+        except Interrupt:
+            interrupts += 1
+        except stdlib_queue.Empty:
+            break
+        if interrupts > MANY:
+            is_on = False
+    assert interrupts > SOME
+    assert len(got) == len(set(got)) >= total - interrupts
+    assert got == sorted(got)
+    assert queue.empty()
+
+
+def during(monkeypatch, script, do, *, before=False):
+    """Have `do` called the next time that this process runs that script, when the server has run it, or before."""
+    real, left = Channel.script, [do]
+
+    def patched(channel, name, *arguments, **options):
+        if name != script or not left:
+            return real(channel, name, *arguments, **options)
+        if before:
+            left.pop()()
+        answer = real(channel, name, *arguments, **options)
+        if not before:
+            left.pop()()
+        return answer
+
+    monkeypatch.setattr(Channel, "script", patched)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_handler_that_gets_while_its_thread_is_given_a_batch_gets_the_first_of_it(ctx, monkeypatch, before):
+    queue, got = put(ctx.Queue(), range(MANY)), []
+    assert get(queue, 2) == [0, 1]
+    during(monkeypatch, "queue_ahead", lambda: got.extend(get(queue, 3)), before=before)
+    assert queue.get() == 5
+    assert got == [2, 3, 4]
+    assert get(queue, MANY - 6) == list(range(6, MANY))
+    assert queue.empty()
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_another_thread_that_comes_while_one_is_given_a_batch_gets_what_is_next(ctx, monkeypatch, before):
+    queue, got = put(ctx.Queue(), range(MANY)), []
+    assert get(queue, 2) == [0, 1]
+
+    def another():
+        thread = threading.Thread(target=lambda: got.extend(get(queue, 3)))
+        thread.start()
+        thread.join()
+
+    during(monkeypatch, "queue_ahead", another, before=before)
+    assert queue.get() == 5
+    assert got == [2, 3, 4]
+    assert get(queue, MANY - 6) == list(range(6, MANY))
+    assert queue.empty()
+
+
+def test_an_item_is_who_claims_it(server, tmp_path):
+    """The record alone, recalled after it was given and before it is claimed: the server says whose each item is."""
+    record, asked = Record(str(tmp_path / "queue.1.ahead"), "1.1/1"), []
+    assert record.take(lambda number: [b"a", b"b", b"c"] if number == 1 else None)
+
+    def is_ours(batch, at):
+        asked.append((batch, at))
+        return at < 2
+
+    assert record.next(bytes, len, is_ours) == (b"a",)
+    ahead.recall(str(tmp_path / "queue.1.ahead"), lambda batch, claimed: asked.append((batch, claimed)))
+    assert record.next(bytes, len, is_ours) == (b"b",)
+    assert record.next(bytes, len, is_ours) is None
+    assert asked == [(1, 1), (1, 1), (1, 2)]
+    assert ahead.left_by(str(tmp_path / "queue.1.ahead"), "1.1")[1].startswith("110")
+    assert ahead.left_by(str(tmp_path / "queue.1.ahead"), "1.11") is None
+
+
+def test_interrupted_while_it_asks_whose_an_item_is_it_asks_again(queue, monkeypatch):
+    thread = threading.Thread(target=queue.qsize)
+    thread.start()
+    thread.join()
+    during(monkeypatch, "queue_recall", interrupt)
+    with pytest.raises(Interrupt):
+        queue.get()
+    assert get(queue, MANY - SOME) == list(range(SOME, MANY))
+
+
+class Reading:
+    """Whose unpickling calls a function of the test's."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __reduce__(self):
+        return unpickled, (self.number,)
+
+
+to_do = {}
+
+
+def unpickled(number):
+    return to_do[number]()
+
+
+def test_what_unpickling_does_with_the_queue_is_as_one_by_one(fork, queue):
+    put(queue, [Reading(1), "body", Reading(2), "for another", "last"])
+    seen = []
+    thread = threading.Thread(target=lambda: seen.extend(get(queue, 1)))
+
+    def let_another_read():
+        thread.start()
+        thread.join()
+        return "ours"
+
+    to_do.update({1: lambda: ("head", queue.get()), 2: let_another_read})
+    assert get(queue, MANY - SOME) == list(range(SOME, MANY))
+    assert queue.get() == ("head", "body")
+    assert queue.get() == "ours"
+    assert seen == ["for another"]
+    assert queue.get() == "last"
+    assert queue.empty()
+
+
+def test_an_item_whose_unpickling_is_interrupted_is_got(fork, queue):
+    put(queue, [Reading(3), "next"])
+    to_do[3] = interrupt
+    assert get(queue, MANY - SOME) == list(range(SOME, MANY))
+    with pytest.raises(Interrupt):
+        queue.get()
+    assert queue.get() == "next"
+
+
+def test_its_size_is_right_while_another_has_items_back(queue, monkeypatch):
+    real, threads = Channel.call, [threading.Thread(target=queue.empty)]
+
+    def call(channel, *command, **options):
+        if command[0] == "LLEN" and threads:
+            thread = threads.pop()
+            thread.start()
+            thread.join()
+        return real(channel, *command, **options)
+
+    monkeypatch.setattr(Channel, "call", call)
+    assert queue.qsize() == MANY - SOME
+
+
+def test_where_the_server_has_no_memory_left_it_is_read_by_one_and_by_another(queue, store):
+    got = []
+    store.call("CONFIG", "SET", "maxmemory", 1)
+    try:
+        got += get(queue, SOME)
+        thread = threading.Thread(target=lambda: got.extend(get(queue, SOME)))
+        thread.start()
+        thread.join()
+        got += get(queue, MANY - 3 * SOME)
+    finally:
+        store.call("CONFIG", "SET", "maxmemory", 0)
+    assert got == list(range(SOME, MANY))
+
+
+def test_where_there_is_no_descriptor_left_it_is_read_one_by_one(ctx):
+    queue, opened = put(ctx.Queue(), range(MANY)), []
+    assert queue.get() == 0
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (60, limits[1]))
+    try:
+        with suppress(OSError):
+            while True:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        assert get(queue, SOME) == list(range(1, SOME + 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in opened:
+            os.close(fd)
+    assert not is_ahead(queue)
+
+
+def test_sessions_that_end_leave_no_descriptor(server):
+    before = 0
+    for _ in range(3):
+        sessions.leave()
+        gc.collect()
+        before = before or len(os.listdir("/proc/self/fd"))
+        assert len(os.listdir("/proc/self/fd")) == before
+        queue = put(cloudpool.Queue(), range(MANY))
+        get(queue, SOME)
+        assert is_ahead(queue)
 
 
 @pytest.mark.parametrize("then", ["get", "qsize", "another"])
