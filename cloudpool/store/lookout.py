@@ -1,73 +1,81 @@
-"""A thread that looks after what idle threads have posted: a put that was cut is sent again, though its thread sleeps.
+"""Threads that look after channels while their owners are at other things.
 
-    post --notice--> Lookout ... every 50 ms: channels whose owner is at other things --look_after--> replies, or again
+    post --notice--> lookout ... every 50 ms: replies, or what was cut again; none where no connection is ever cut
+    hold --notice--> sender  ... 1 ms later:  puts that were held back for those behind them
 
-Only where connections can be cut: none for the embedded server. It ends when nothing has been posted for a second, and
-before a fork, like the feeder thread of a stdlib Queue that has been emptied.
+One ends when there has been nothing to do for a second, and before a fork, like the feeder thread of a stdlib Queue that
+has been emptied.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from typing import Protocol
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from cloudpool.errors import CloudpoolError
 from cloudpool.store.wire import ReplyError
 
-PAUSE_S = 0.05
-IDLE = 20  # pauses without anything to do
+IDLE_S = 1.0
 
 
-class Posting(Protocol):
-    """A channel."""
-
-    def look_after(self) -> bool: ...
+Channel = TypeVar("Channel")
 
 
-class Lookout:
-    """A process's; a forked child makes its own. Made and told by the session."""
+class Lookout(Generic[Channel]):
+    """A process's; a forked child makes its own. Made and told by the session.
 
-    def __init__(self) -> None:
+    `look` at a channel, some time after it was noticed, says whether it is to be looked at again.
+    """
+
+    def __init__(self, name: str, pause_s: float, look: Callable[[Channel], bool]) -> None:
+        self._name, self._pause_s, self._look = name, pause_s, look
         self._lock = threading.RLock()  # a signal handler may fork in the middle of a notice
-        self._noticed: set[Posting] = set()
+        self._noticed: set[Channel] = set()
         self._thread: threading.Thread | None = None
+        self._is_there = threading.Event()  # something to do
         self._leaves = threading.Event()
 
-    def notice(self, channel: Posting) -> None:
-        """Something was posted."""
+    def notice(self, channel: Channel) -> None:
+        """Something was posted, or held back."""
         if channel in self._noticed and self._thread is not None:
             return
         with self._lock:
             self._noticed.add(channel)
+            self._is_there.set()
             if self._thread is None and not self._leaves.is_set():
                 self._start()
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="cloudpool-lookout", daemon=True)
+        thread = threading.Thread(target=self._run, name=f"cloudpool-{self._name}", daemon=True)
         thread.start()
         self._thread = thread  # only now: who stops it joins it
 
     def _run(self) -> None:
-        idle = 0
-        while not self._leaves.wait(PAUSE_S):
-            idle = 0 if self._noticed else idle + 1
+        while True:
+            if not self._is_there.wait(IDLE_S):
+                with self._lock:
+                    if not self._noticed:
+                        self._thread = None
+                        return
+            if self._leaves.wait(self._pause_s):
+                return
+            self._is_there.clear()
             for channel in list(self._noticed):
                 self._noticed.discard(channel)
                 try:
-                    is_out = channel.look_after()
+                    is_out = self._look(channel)
                 except (CloudpoolError, ReplyError):  # its owner's next command meets it, too
                     continue
                 if is_out:
                     self._noticed.add(channel)
-            with self._lock:
-                if idle >= IDLE and not self._noticed:
-                    self._thread = None
-                    return
+                    self._is_there.set()
 
     def stop(self) -> None:
         """Have no thread: before a fork, and at the session's end."""
         self._leaves.set()
+        self._is_there.set()
         with self._lock:  # not in the middle of its start
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -81,4 +89,5 @@ class Lookout:
             self._leaves.clear()
             self._thread = None
             if self._noticed:
+                self._is_there.set()
                 self._start()
