@@ -585,7 +585,7 @@ class Agent:
         runs: list[Run] = []
         records: dict[str, str] = {}  # by the base of their queue's keys
         for object_id, rightly in used.items():
-            record = ahead.name(object_id)
+            record = ahead.file_name(object_id)
             if kind_of(object_id) == "queue" and (
                 left := ahead.left_by(os.path.join(self.folder, record), member.name)
             ):
@@ -666,7 +666,7 @@ class Agent:
         if kind in MESSAGES:
             self._drop_blobs(object_id, MESSAGES[kind])
         if kind == "queue":
-            self._unlink(ahead.name(object_id))
+            self._unlink(ahead.file_name(object_id))
         if kind == "block":
             self._unlink(object_id)  # its segment
             if self._is_abroad:

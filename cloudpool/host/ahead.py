@@ -31,88 +31,133 @@ MOST = 64  # items of a batch
 _NUMBERS = struct.Struct("=QQQ")
 _BATCH, _CLAIMED, _RECALLED = range(3)
 _PARTY = _NUMBERS.size + MOST  # where it stands
+_MOST_PARTY = 100  # bytes
 
 _SYSCALL = {"x86_64": 324, "aarch64": 283}  # membarrier's number
 _BARRIER, _REGISTER = 1 << 1, 1 << 2  # global, expedited: for those that are registered
 
+Left = tuple[str, int, int]  # of a record: its party, the batch that it has noted, how many of it are claimed
 
-def name(queue: str) -> str:
-    """The file's."""
+
+def file_name(queue: str) -> str:
     return f"{queue}.ahead"
 
 
 def _membarrier(command: int) -> None:
     """Raises OSError where there is none."""
     number = _SYSCALL.get(os.uname().machine) if sys.platform == "linux" else None
-    if number is None or ctypes.CDLL(None).syscall(number, command, 0, 0) != 0:
-        raise OSError(errno.ENOSYS, "the kernel has no membarrier(2) for this process")
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if ctypes.CDLL(None, use_errno=True).syscall(number, command, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"membarrier: {os.strerror(ctypes.get_errno())}")
 
 
 class Record:
-    """The reader's, a thread's. It is closed with its last reference.
+    """The reader's, a thread's. It is closed with its last reference; its file stays.
 
     Raises FileExistsError when the queue has, or had, another one; OSError when there is no room, or no memory barrier.
     """
 
-    __slots__ = ("__weakref__", "_count", "_got", "_map", "_messages", "_numbers")
+    __slots__ = (
+        "__weakref__",
+        "_back",
+        "_count",
+        "_got",
+        "_is_settled",
+        "_map",
+        "_messages",
+        "_numbers",
+        "party",
+    )
 
     open_ones: ClassVar[WeakSet[Record]] = WeakSet()  # of this process
 
     def __init__(self, file: str, party: str) -> None:
+        self.party = party
         self._messages: Sequence[bytes] = ()
-        self._count = 0
+        self._count = 0  # of those that are this reader's
+        self._back: list[int] = []  # claimed, and not got: an interruption came before
+        self._is_settled = False  # it was recalled, and the server has said how many are this reader's
         _membarrier(_REGISTER)
         fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.pwrite(fd, party.encode(), _PARTY)
             self._map = mmap.mmap(fd, _PARTY)
+        except BaseException:
+            os.unlink(file)
+            raise
         finally:
             os.close(fd)
         self._numbers = memoryview(self._map)[: _NUMBERS.size].cast("Q")
         self._got = memoryview(self._map)[_NUMBERS.size :]
         Record.open_ones.add(self)
 
-    @property
-    def left(self) -> int:
-        """How many items of the batch are not claimed."""
-        return self._count - self._numbers[_CLAIMED]
+    def drop(self) -> None:
+        """In a forked child, which may be in the middle of a get: what it does is not the parent's."""
+        self._numbers = memoryview(bytearray(self._numbers)).cast("Q")
+        self._got = memoryview(bytearray(self._got))
 
     @property
-    def has_had_any(self) -> bool:
-        return self._numbers[_BATCH] > 0
+    def left(self) -> int:
+        """How many items of the batch can still be got here."""
+        return max(0, self._count - self._numbers[_CLAIMED]) + len(self._back)
+
+    @property
+    def batch(self) -> int:
+        """The number of the last one, 0 before the first."""
+        return self._numbers[_BATCH]
 
     @property
     def is_recalled(self) -> bool:
-        return bool(self._numbers[_RECALLED])
+        """Whether some of what is left may be put back."""
+        return bool(self._numbers[_RECALLED]) and not self._is_settled
+
+    def settle(self, ask: Callable[[Left], int]) -> None:
+        """It is recalled, or is to be: `ask` has the server put back what is not claimed, and says how many are this reader's."""
+        self._numbers[_RECALLED] = 1
+        if not self._is_settled:
+            count = ask((self.party, self._numbers[_BATCH], self._numbers[_CLAIMED]))
+            self._count = min(self._count, count)
+            self._is_settled = True
 
     # A signal's handler, which may use the queue as well or raise, comes only where something is called: so what stands
     # between two calls is done whole or not at all.
 
-    def next(
-        self, read: Callable[[bytes], T], done: Callable[[bytes], object], is_ours: Callable[[int, int], bool]
+    def get(
+        self, read: Callable[[bytes], T], done: Callable[[bytes], object], ask: Callable[[Left], int]
     ) -> tuple[T] | None:
         """What `read` makes of the next item; None when there is none. When that ends, however it does, the item is got,
-        and `done` is called with it.
-
-        When the batch is recalled, `is_ours(batch, at)` asks the server whether the item was put back.
+        and `done` is called with it. `ask` as for `settle`.
         """
-        numbers, at, is_read = self._numbers, -1, False
+        at, is_begun = -1, False
         try:
-            if numbers[_CLAIMED] >= self._count:
+            if self._back:
+                at = self._back[0]
+                del self._back[0]
+            elif self._numbers[_CLAIMED] < self._count:
+                at = self._numbers[_CLAIMED]
+                self._numbers[_CLAIMED] = at + 1
+            else:
                 return None
-            at = numbers[_CLAIMED]
             message = self._messages[at]
-            numbers[_CLAIMED] = at + 1
-            if numbers[_RECALLED] and not is_ours(numbers[_BATCH], at):
+            if self._numbers[_RECALLED] and not self._is_settled:
+                count = ask((self.party, self._numbers[_BATCH], at))
+                self._count = count
+                self._is_settled = True
+            if at >= self._count:
+                at = -1
                 return None
-            is_read = True
+            is_begun = True
             return (read(message),)
         finally:
-            if is_read:
+            if is_begun:
                 self._got[at] = 1
                 done(message)
-            elif at >= 0 and numbers[_CLAIMED] == at + 1:
-                numbers[_CLAIMED] = at
+            elif at >= 0:
+                if self._numbers[_CLAIMED] == at + 1:
+                    self._numbers[_CLAIMED] = at
+                else:
+                    self._back += [at]
 
     def take(self, ask: Callable[[int], Sequence[bytes] | None]) -> bool:
         """Have the next batch, which `ask` gets by its number: asked again after an interruption, the same. False when it may
@@ -137,9 +182,9 @@ class Record:
         return True
 
 
-def recall(file: str, put_back: Callable[[int, int], object]) -> None:
-    """Have what is not claimed put back by `put_back(batch, claimed)`, which bears repetition. From then on nothing more is
-    claimed.
+def recall(file: str, put_back: Callable[[Left], object]) -> None:
+    """Have what is not claimed put back by `put_back`, which bears repetition. From then on nothing more is claimed without
+    asking the server.
     """
     if not os.path.exists(file):  # needs no descriptor: where there is none left, a get goes on
         return
@@ -149,13 +194,12 @@ def recall(file: str, put_back: Callable[[int, int], object]) -> None:
         return
     try:
         os.pwrite(fd, struct.pack("=Q", 1), 8 * _RECALLED)
-        seen = b""
-        while seen != (seen := _head(fd)):  # twice the same: not in the middle of a change
-            _membarrier(_BARRIER)
-        batch, claimed, _ = _NUMBERS.unpack_from(seen)
+        # In the middle of a change of batches the first is the old one, and for that the server puts back all of the new one.
+        batch, claimed = (_behind_barrier(fd, field) for field in (_BATCH, _CLAIMED))
+        party = _party(fd)
     finally:
         os.close(fd)
-    put_back(batch, claimed)
+    put_back((party, batch, claimed))
 
 
 def left_by(file: str, process: str) -> tuple[int, str] | None:
@@ -167,7 +211,7 @@ def left_by(file: str, process: str) -> tuple[int, str] | None:
     except FileNotFoundError:
         return None
     try:
-        head, party = _head(fd), os.pread(fd, 100, _PARTY).decode()
+        head, party = os.pread(fd, _PARTY, 0), _party(fd)
     finally:
         os.close(fd)
     if not party.startswith(f"{process}/"):
@@ -175,6 +219,11 @@ def left_by(file: str, process: str) -> tuple[int, str] | None:
     return int.from_bytes(head[:8], sys.byteorder), "".join(map(str, head[_NUMBERS.size :]))
 
 
-def _head(fd: int) -> bytes:
-    """Of a reader that has not come to write anything: zeros."""
-    return os.pread(fd, _PARTY, 0).ljust(_PARTY, b"\0")
+def _behind_barrier(fd: int, field: int) -> int:
+    _membarrier(_BARRIER)
+    return int.from_bytes(os.pread(fd, 8, 8 * field), sys.byteorder)
+
+
+def _party(fd: int) -> str:
+    """Empty when the record's maker has not come to write it: then nothing was given to it either."""
+    return os.pread(fd, _MOST_PARTY, _PARTY).decode()

@@ -22,6 +22,7 @@ from typing import NoReturn
 from cloudpool import methods, settings
 from cloudpool.errors import BlobStoreError, ServerError, SessionLostError
 from cloudpool.host import descriptors, folder as folders, identity, leftovers, mail
+from cloudpool.host.ahead import Record
 from cloudpool.host.holdings import Holdings
 from cloudpool.host.interpreter import program_places
 from cloudpool.host.parcels import Carrier, Parcels
@@ -638,6 +639,9 @@ class Session:
         for channel in self.channels():
             channel.close()
             channel.numbered.clear()  # what is read ahead has a descriptor
+        if os.getpid() != self.pid:
+            for record in list(Record.open_ones):
+                record.drop()
         self._channels.clear()
         self._idle.clear()
         for connection in list(self._lent):

@@ -30,7 +30,7 @@ from cloudpool.store.wire import Connection, OnReply, Reply, ReplyError
 T = TypeVar("T")
 
 # What the server refuses when it is out of memory, though it takes none or little and lets others go on: see relief.lua.
-RELIEVING = frozenset({"LMOVE", "BLMOVE", "XADD", "RPUSH"})
+RELIEVING = frozenset({"LMOVE", "BLMOVE", "XADD", "RPUSH", "SADD"})
 MOST_S = 1e6  # that poll and a lock can be asked to wait
 PAUSE_S = 0.02  # before what was refused is sent again
 

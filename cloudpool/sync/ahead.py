@@ -10,8 +10,8 @@ the head. From then on nothing is read ahead: so items go out in the order of th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from cloudpool.host import ahead
@@ -28,16 +28,18 @@ MOST_QUEUES = 32  # that a process reads ahead: a descriptor each
 class Reading:
     """Made by a thread before it first reads or looks; then what another one was given ahead is back. Raises as Channel.call.
 
-    One by one, until many wait; then ahead; then, for ever, one by one: once it is `_over`.
+    One by one, until many wait; then ahead; then, for ever, one by one: once it is `_over`. A thread that has ever looked at a
+    queue, for its size say, counts as one that reads it until its process ends.
     """
 
-    __slots__ = ("_base", "_file", "_is_shared", "_is_unsure", "_over", "_record", "waiting")
+    __slots__ = ("_base", "_file", "_is_shared", "_is_unsure", "_ones", "_over", "_record", "waiting")
 
     def __init__(self, channel: Channel, base: str, file: str) -> None:
         self._base, self._file = base, file
         self._record: Record | None = None
         self._is_unsure = False  # a batch was asked for, and what became of that is not known
         self._is_shared = self._over = False
+        self._ones = 0  # gets of one item, and looks, under way
         self.waiting = 0  # items, when it last got one
         self._join(channel, channel.party)
 
@@ -45,66 +47,79 @@ class Reading:
         """Others may look at what waits from now on, without a word."""
         if not self._is_shared:
             self._join(channel, "")
+            if self._record is not None:
+                self._end(self._record, channel)
             self._over = self._is_shared = True
 
     def _join(self, channel: Channel, party: str) -> None:
-        channel.script("queue_reader", (self._base,), (party,))
-        self._recall(
-            channel
-        )  # behind that: either the record is there, or who makes it hears that there are two
+        channel.call("SADD", self._base + "readers", party)
+        # Behind that: either the record is there, or who makes it hears that there are two.
+        ahead.recall(self._file, lambda left: self._put_back(channel, left))
 
-    def _recall(self, channel: Channel) -> None:
-        ahead.recall(
-            self._file, lambda batch, claimed: channel.script("queue_recall", (self._base,), (batch, claimed))
-        )
+    def _put_back(self, channel: Channel, left: ahead.Left) -> int:
+        return int(channel.script("queue_recall", (self._base,), left))
 
-    def next(
+    @contextmanager
+    def one_by_one(self) -> Iterator[None]:
+        """Meanwhile no batch is taken, by a signal's handler: it would be behind what this gets or sees."""
+        try:
+            self._ones += 1
+            yield
+        finally:
+            self._ones -= 1
+
+    def get(
         self, channel: Channel, read: Callable[[bytes], T], done: Callable[[bytes], object]
     ) -> tuple[T] | None:
         """What `read` makes of the next item that it has ahead, which is got then, and given to `done`. Asks for more where
-        many wait. None when there is none.
+        many wait, but not within `one_by_one`. None when there is none.
         """
-
-        def is_ours(batch: int, at: int) -> bool:
-            return int(channel.script("queue_recall", (self._base,), (batch, at))) > at
-
-        record = self._record
-        if record is not None and (got := record.next(read, done, is_ours)) is not None:
-            return got
-        if not self._has_more(channel):
-            return None
-        record = self._record
-        return record.next(read, done, is_ours) if record is not None else None
+        while True:
+            record = self._record
+            if record is not None:
+                got = record.get(read, done, lambda left: self._put_back(channel, left))
+                if got is not None:
+                    return got
+                if record.is_recalled:
+                    self._end(record, channel)
+                elif self._over:
+                    self._record = None
+            if not self._has_more(channel):
+                return None
 
     def _has_more(self, channel: Channel) -> bool:
-        """Whether it has been given another batch."""
-        if self._over or (self.waiting < MANY and not self._is_unsure):
-            if self._record is not None and self._record.is_recalled:
-                self._end(channel)
+        """Whether it has any, which it may have been given just now."""
+        if self._record is not None and self._record.left:
+            return True
+        if self._over or self._ones or (self.waiting < MANY and not self._is_unsure):
             return False
-        if self._record is None and not self._begin(channel.party):
-            return False
+        if self._record is None:
+            self._begin(channel.party)
         record = self._record
-        if record is None or record.is_recalled or not self._take(record, channel):
-            self._end(channel)
+        if record is None:
             return False
-        return True
+        if not self._take(record, channel):
+            self._end(record, channel)
+            if record.batch == 0:  # nothing was given to it, and nothing is: see queue_ahead.lua
+                with suppress(FileNotFoundError):
+                    os.unlink(self._file)
+        return record.left > 0
 
-    def _begin(self, party: str) -> bool:
+    def _begin(self, party: str) -> None:
         if len(Record.open_ones) >= MOST_QUEUES:
-            return False
+            return
         try:
             record = Record(self._file, party)
         except OSError:  # there was another one; or there is no room, or no way: one by one, then
             self._over = self._record is None  # else a signal's handler has begun meanwhile
-            return not self._over
+            return
         self._record = record
-        return True
 
     def _take(self, record: Record, channel: Channel) -> bool:
         def ask(number: int) -> Sequence[bytes] | None:
             self._is_unsure = True
-            answer: Any = channel.script("queue_ahead", (self._base,), (number, ahead.MOST, BATCH_BYTES))
+            arguments = (record.party, number, ahead.MOST, BATCH_BYTES)
+            answer: Any = channel.script("queue_ahead", (self._base,), arguments)
             if answer is None:
                 return None
             messages: list[bytes]
@@ -115,24 +130,21 @@ class Reading:
         self._is_unsure = False
         return may
 
-    def _end(self, channel: Channel) -> None:
-        self._recall(channel)  # who has begun that may have been killed
-        record, self._record = self._record, None
+    def _end(self, record: Record, channel: Channel) -> None:
+        """Nothing more is read ahead, but what is this thread's by now."""
+        record.settle(lambda left: self._put_back(channel, left))
         self._over = True
-        if (
-            record is not None and not record.has_had_any
-        ):  # else it tells what is got, should this process be killed
-            with suppress(FileNotFoundError):
-                os.unlink(self._file)
+        self._is_unsure = False
 
     def size(self, channel: Channel) -> int:
         """How many items nobody has got, those included that it has ahead."""
-        while True:
-            if self._is_unsure:
-                self._has_more(channel)
-            record = self._record
-            left = record.left if record is not None else 0
-            waiting = int(channel.call("LLEN", self._base + "items"))
-            if record is None or not record.is_recalled:
-                return left + waiting
-            self._end(channel)  # it was on its way back
+        if self._is_unsure:
+            self._has_more(channel)
+        with self.one_by_one():
+            while True:
+                record = self._record
+                left = record.left if record is not None else 0
+                waiting = int(channel.call("LLEN", self._base + "items"))
+                if record is None or not record.is_recalled:
+                    return left + waiting
+                self._end(record, channel)  # some were on their way back

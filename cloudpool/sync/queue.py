@@ -24,7 +24,7 @@ from queue import Empty, Full
 from typing import Any
 
 from cloudpool.errors import ServerError, ServerOutOfMemory, SessionLostError
-from cloudpool.host.ahead import name
+from cloudpool.host.ahead import file_name
 from cloudpool.host.membership import Session
 from cloudpool.store.blobs import finds_no_place
 from cloudpool.store.channel import CUT, Account, Channel
@@ -245,12 +245,16 @@ class Items(Shared):
         """The next object; blocks `timeout` seconds at most (None: for ever). Raises Empty, or what unpickling raises."""
         check_of_poll(timeout)
         channel = self._here().join(self._id)
-        if (reading := self._reading(channel)) is not None:
-            with self._session.holdings.in_receipt():
-                got = reading.next(channel, self._unpack, self._discard)
-            if got is not None:
+        if not self._can_be_ahead:
+            message = self._take(channel, timeout)
+        else:
+            reading = self._reading(channel)
+            if (got := self._get_ahead(channel, reading)) is not None:
                 return got[0]
-        message = self._take(channel, timeout)
+            with reading.one_by_one():
+                if (got := self._get_ahead(channel, reading)) is not None:  # given to a signal's handler
+                    return got[0]
+                message = self._take(channel, timeout)
         if message is None:
             raise Empty
         account = channel.account(self._id)
@@ -312,13 +316,22 @@ class Items(Shared):
 
         channel.post_script("queue_taken", keys, arguments, on_reply)
 
-    def _reading(self, channel: Channel) -> Reading | None:
-        """How the thread reads, or looks; None where nothing is read ahead: all processes must be on this host."""
-        if self.maxsize or self.joinable or self._session.info.redis_url:
-            return None
+    def _get_ahead(self, channel: Channel, reading: Reading) -> tuple[Any] | None:
+        with self._session.holdings.in_receipt():
+            return reading.get(channel, self._unpack, self._discard)
+
+    @property
+    def _can_be_ahead(self) -> bool:
+        """All processes must be on this host, and an item that was given must be of no account to others."""
+        return not (self.maxsize or self.joinable or self._here().info.redis_url)
+
+    def _reading(self, channel: Channel) -> Reading:
+        """How the thread reads, or looks."""
         part = self._part(channel)
         if part.reading is None:
-            reading = Reading(channel, self._base, os.path.join(self._session.info.folder, name(self._id)))
+            reading = Reading(
+                channel, self._base, os.path.join(self._session.info.folder, file_name(self._id))
+            )
             part.reading = part.reading or reading  # a signal's handler may have one by now
         return part.reading
 
@@ -326,15 +339,16 @@ class Items(Shared):
 
     def __len__(self) -> int:
         self.settle()
+        if not self._can_be_ahead:
+            return int(self._session.channel().call("LLEN", self._base + "items"))
         channel = self._here().join(self._id)
-        reading = self._reading(channel)
-        return reading.size(channel) if reading else int(channel.call("LLEN", self._base + "items"))
+        return self._reading(channel).size(channel)
 
     def share(self) -> None:
         """From now on whatever waits is in the list `items`, for whoever looks there."""
-        channel = self._here().join(self._id)
-        if (reading := self._reading(channel)) is not None:
-            reading.share(channel)
+        if self._can_be_ahead:
+            channel = self._here().join(self._id)
+            self._reading(channel).share(channel)
 
     def task_done(self) -> None:
         channel = self._here().join(self._id)

@@ -1,5 +1,6 @@
 """The only reader of a queue reads ahead: nobody else can tell, but by the trips that it saves."""
 
+import errno
 import gc
 import os
 import queue as stdlib_queue
@@ -8,6 +9,7 @@ import resource
 import signal
 import threading
 from contextlib import suppress
+from itertools import pairwise
 from multiprocessing.connection import wait as stdlib_wait
 
 import pytest
@@ -27,7 +29,7 @@ SOME = 20  # more than are got one by one, fewer than a batch
 
 
 def record_of(queue):
-    return os.path.join(sessions.current().info.folder, ahead.name(queue._items._id))
+    return os.path.join(sessions.current().info.folder, ahead.file_name(queue._items._id))
 
 
 def put(queue, items):
@@ -318,8 +320,10 @@ def signals():
     def signals(handler):
         def handle(*_):
             calls.append(None)
-            called.set()
-            handler()
+            try:
+                handler()
+            finally:
+                called.set()  # one after the other, not one within the other
 
         signal.signal(signal.SIGUSR1, handle)
         threads.append(threading.Thread(target=send))
@@ -433,22 +437,152 @@ def test_another_thread_that_comes_while_one_is_given_a_batch_gets_what_is_next(
     assert queue.empty()
 
 
-def test_an_item_is_who_claims_it(server, tmp_path):
-    """The record alone, recalled after it was given and before it is claimed: the server says whose each item is."""
-    record, asked = Record(str(tmp_path / "queue.1.ahead"), "1.1/1"), []
+@pytest.fixture
+def record(server, tmp_path):
+    """One that has three items, by itself: nothing of it is in the server."""
+    sessions.current()
+    record = Record(str(tmp_path / "queue.1.ahead"), "1.1/1")
     assert record.take(lambda number: [b"a", b"b", b"c"] if number == 1 else None)
+    return record
 
-    def is_ours(batch, at):
-        asked.append((batch, at))
-        return at < 2
 
-    assert record.next(bytes, len, is_ours) == (b"a",)
-    ahead.recall(str(tmp_path / "queue.1.ahead"), lambda batch, claimed: asked.append((batch, claimed)))
-    assert record.next(bytes, len, is_ours) == (b"b",)
-    assert record.next(bytes, len, is_ours) is None
-    assert asked == [(1, 1), (1, 1), (1, 2)]
-    assert ahead.left_by(str(tmp_path / "queue.1.ahead"), "1.1")[1].startswith("110")
+def recalled(tmp_path):
+    """What who recalls it tells the server."""
+    told = []
+    ahead.recall(str(tmp_path / "queue.1.ahead"), told.append)
+    return told
+
+
+def test_an_item_is_who_claims_it(record, tmp_path):
+    asked = []
+
+    def ask(left):
+        asked.append(left)
+        return 2
+
+    assert record.get(bytes, len, ask) == (b"a",)
+    assert recalled(tmp_path) == [("1.1/1", 1, 1)]
+    assert record.get(bytes, len, ask) == (b"b",)
+    assert record.get(bytes, len, ask) is None
+    assert asked == [("1.1/1", 1, 1)]  # once: then it is known
+    assert ahead.left_by(str(tmp_path / "queue.1.ahead"), "1.1") == (1, "11" + 62 * "0")
     assert ahead.left_by(str(tmp_path / "queue.1.ahead"), "1.11") is None
+
+
+def test_an_item_whose_reader_was_interrupted_as_it_asked_is_its_still(record, tmp_path):
+    assert recalled(tmp_path) == [("1.1/1", 1, 0)]
+    nested = []
+
+    def ask(_left):
+        nested.append(record.get(bytes, len, lambda _: 2))  # a handler's, of the next one
+        raise Interrupt
+
+    with pytest.raises(Interrupt):
+        record.get(bytes, len, ask)
+    assert nested == [(b"b",)]
+    assert record.left == 1
+    assert record.get(bytes, len, interrupt) == (b"a",)
+    assert record.get(bytes, len, interrupt) is None
+    assert record.left == 0
+
+
+def test_what_is_left_is_read_when_the_server_has_said_whose_it_is(record, tmp_path):
+    assert recalled(tmp_path) == [("1.1/1", 1, 0)]
+    record.settle(lambda _: 2)
+    record.settle(interrupt)
+    assert (record.left, record.is_recalled) == (2, False)
+    assert [record.get(bytes, len, interrupt) for _ in range(3)] == [(b"a",), (b"b",), None]
+
+
+def test_a_fork_that_leaves_a_get_changes_nothing_of_its_parents(record, tmp_path):
+    def ask(_left):
+        if os.fork() == 0:
+            raise Interrupt
+        os.wait()
+        return 3
+
+    recalled(tmp_path)
+    try:
+        assert record.get(bytes, len, ask) == (b"a",)
+    except Interrupt:
+        os._exit(0)
+    assert record.get(bytes, len, ask) == (b"b",)
+
+
+def test_a_record_that_cannot_be_written_leaves_no_file(server, tmp_path, monkeypatch):
+    def pwrite(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    with pytest.raises(OSError, match="No space"):
+        Record(str(tmp_path / "queue.1.ahead"), "1.1/1")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_recall_that_was_meant_for_an_earlier_reader_harms_no_later_one(queue, store):
+    session = sessions.current()
+    script = (queue._items._base, ("9.9/9", 1, 0))
+    assert session.channel().script("queue_recall", (script[0],), script[1]) == 0
+    assert get(queue, MANY - SOME) == list(range(SOME, MANY))
+
+
+@pytest.mark.parametrize("gets", [1, 3, 12])
+def test_handlers_that_get_several_get_them_in_order(ctx, signals, gets):
+    """Of its thread and of handlers within: what is got by a later get was put later."""
+    total, got, armed = 20 * MANY, [], [None]
+    queue = put(ctx.Queue(), range(total))
+
+    def handler():
+        for _ in range(gets):
+            if armed:
+                got.append(queue.get())
+
+    calls = signals(handler)
+    while len(got) < total - 100:  # those that are under way then are fewer
+        item = queue.get()
+        got.append(item)
+    armed.clear()
+    count = len(calls)
+    with suppress(stdlib_queue.Empty):
+        while True:
+            got.append(queue.get_nowait())
+    assert sorted(got) == list(range(total))
+    assert count > 5
+    # One get of the thread's may be under way while a handler gets: it may have what was put before, and is noted later.
+    assert sum(later < earlier for earlier, later in pairwise(got)) <= count
+
+
+def test_a_handler_that_gets_before_its_threads_get_leaves_nothing_behind_it(ctx, monkeypatch):
+    """It comes when nothing is ahead, and before one item is asked for."""
+    queue, real, left, got = put(ctx.Queue(), range(MANY)), Items._take, [None], []
+
+    def take(items, channel, timeout):
+        if left:
+            left.pop()
+            got.extend(get(queue, 5))
+        return real(items, channel, timeout)
+
+    monkeypatch.setattr(Items, "_take", take)
+    got.append(queue.get())
+    assert got == list(range(6))
+    assert queue.qsize() == MANY - 6
+    assert get(queue, MANY - 6) == list(range(6, MANY))
+
+
+def test_its_size_is_right_though_a_handler_gets_meanwhile(ctx, monkeypatch):
+    queue, real, left, got = put(ctx.Queue(), range(MANY)), Channel.call, [None], []
+    got += get(queue, 2)
+
+    def call(channel, *command, **options):
+        if command[0] == "LLEN" and left:
+            left.pop()
+            got.extend(get(queue, 3))
+        return real(channel, *command, **options)
+
+    monkeypatch.setattr(Channel, "call", call)
+    assert queue.qsize() in (MANY - 2, MANY - 5)
+    assert got == [0, 1, 2, 3, 4]
+    assert queue.qsize() == MANY - 5
 
 
 def test_interrupted_while_it_asks_whose_an_item_is_it_asks_again(queue, monkeypatch):

@@ -13,5 +13,5 @@ for at = redis.call('LLEN', ahead), 1, -1 do
     back = back + 1
   end
 end
-redis.call('HDEL', state, 'batch', 'claimed')
+redis.call('HDEL', state, 'batch', 'claimed', 'reader')
 return back
