@@ -535,7 +535,7 @@ def test_handlers_that_get_several_get_them_in_order(ctx, signals, gets):
     def handler():
         for _ in range(gets):
             if armed:
-                got.append(queue.get())
+                got.append(queue.get())  # noqa: PERF401 - `armed` may end meanwhile
 
     calls = signals(handler)
     while len(got) < total - 100:  # those that are under way then are fewer

@@ -1,5 +1,6 @@
 """What runs in the middle of something else: signal handlers, short timeouts, threads that have ended, dropped objects."""
 
+import gc
 import os
 import signal
 import socket
@@ -89,6 +90,7 @@ def test_what_an_ended_thread_has_put_arrives(ctx):
 
 def test_dropped_pipes_that_were_waited_on_leave_no_descriptor(ctx):
     wait([ctx.Pipe()[0]], 0.001)
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
         ours, theirs = ctx.Pipe()
