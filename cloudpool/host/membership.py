@@ -41,8 +41,6 @@ from cloudpool.store.wire import Connection, NotYet, Reply, ReplyError
 PATIENCE_S = 3.0
 BURY_S = 5.0  # for the server's answer to who deletes a dead session's keys there; else they expire
 CLEAR_S = 30.0  # for the storage to delete what it left there; the rest is left to gc
-LOOK_S = 0.05  # between looks after what idle threads have posted
-HOLD_S = 0.001  # for which a put is held back for those behind it
 MOST_DROPPED = 1000  # objects that may be gone before that is looked up
 
 
@@ -58,8 +56,7 @@ class Session:
         self.pid = os.getpid()
         self.keys = Keys(info.id)
         self.ttl_ms = SHARED_TTL_MS if info.redis_url else 0
-        self.sender = Lookout("sender", HOLD_S, Channel.send_later)
-        self.lookout = Lookout("lookout", LOOK_S, Channel.look_after) if info.redis_url else None
+        self.lookout = Lookout() if info.redis_url else None
         self._lock = threading.RLock()
         self.holdings = Holdings(self._tell, self.wait_for_agent, self.name, self._lock)
         self._agent: socket.socket | None = None
@@ -566,9 +563,8 @@ class Session:
 
     def _leave_daemons(self) -> None:
         """The process ends: its daemon threads are not to hear that the session does, as with the stdlib they hear nothing."""
-        self.stop_threads()  # `drop` waits for them
-        for channel in self.channels():
-            channel.send_later()  # what a daemon thread has put goes as well
+        if self.lookout is not None:
+            self.lookout.stop()  # `drop` waits for its thread
         others = set(threading.enumerate()) - {threading.current_thread()}
         self._parked = frozenset(thread for thread in others if thread.daemon)
         # Their next command asks for a channel, and is not sent.
@@ -634,8 +630,8 @@ class Session:
 
     def drop(self) -> None:
         """Close this process's descriptors, and nothing else: in a forked child they are the parent's as well."""
-        if os.getpid() == self.pid:
-            self.stop_threads()
+        if self.lookout is not None and os.getpid() == self.pid:
+            self.lookout.stop()
         for channel in self.channels():
             channel.close()
             channel.numbered.clear()  # what is read ahead has a descriptor
@@ -651,18 +647,6 @@ class Session:
             self._agent.close()
             self._agent = None
         self._close_parents_line()
-
-    def stop_threads(self) -> None:
-        """Before a fork, and at the end."""
-        for each in (self.sender, self.lookout):
-            if each is not None:
-                each.stop()
-
-    def go_on(self) -> None:
-        """In the parent, after a fork."""
-        for each in (self.sender, self.lookout):
-            if each is not None:
-                each.go_on()
 
     def descend(self, parent: Session, *, keeps_line: bool) -> None:
         """Be a forked child's: with its parent's handles, shared memory, and line to the agent, which is taken from `parent`."""

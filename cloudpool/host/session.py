@@ -266,8 +266,8 @@ def take_ticket() -> str | None:
 
 
 def _before_fork() -> None:
-    if _session is not None:
-        _session.stop_threads()  # before any lock: a finalizer in its thread may want one
+    if _session is not None and _session.lookout is not None:
+        _session.lookout.stop()  # before any lock: a finalizer in its thread may want one
     _starting.acquire()
     _forking.ticket = None
     if _session is not None:
@@ -280,7 +280,8 @@ def _before_fork() -> None:
 def _after_in_parent() -> None:
     if _session is not None:
         _session._lock.release()
-        _session.go_on()
+        if _session.lookout is not None:
+            _session.lookout.go_on()
     _starting.release()
     _forking.expected = False
 

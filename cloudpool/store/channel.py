@@ -40,10 +40,8 @@ class Dialer(Protocol):
 
     ttl_ms: int
     lookout: (
-        Lookout[Channel] | None
+        Lookout | None
     )  # who confirms what idle threads have posted; None where no connection is ever cut
-
-    sender: Lookout[Channel]  # who sends what is held back
 
     # A byte: whether other hosts have shared memory that this process has, too. None: it has none.
     spread: mmap.mmap | None
@@ -101,39 +99,8 @@ class Channel:
         self._is_inner = False  # a call from within another: it says nothing of what was posted
         self._killing = 0  # the cut connection's id, until CLIENT KILL has answered
         self.lock = threading.RLock()
-        self._held: tuple[object, Callable[[], object]] | None = None
         self.accounts: dict[str, Account] = {}  # object id -> what this party has in its own list there
         self.numbered: dict[str, Any] = {}  # object id -> what this party has asked of it, or taken
-
-    # -- what is held back ------------------------------------------------------------------------------------------
-
-    def hold(self, what: object, send: Callable[[], object]) -> None:
-        """Have `send` called a moment later, or before the next command. `holds(what)` until then."""
-        self.send_held()
-        self._held = what, send
-        self._dialer.sender.notice(self)
-
-    def holds(self, what: object) -> bool:
-        return self._held is not None and self._held[0] is what
-
-    def send_held(self) -> None:
-        held = self._held
-        if held is not None:
-            held[1]()
-            if self._held is held:  # only now: should a signal's handler raise before, it is sent by and by
-                self._held = None
-
-    def send_later(self) -> bool:
-        """The sender's, or for the process's end. Whether its owner is at it, and something may be held still."""
-        if not self.lock.acquire(blocking=False):
-            return True
-        self._is_looked_after = True
-        try:
-            self.send_held()
-        finally:
-            self._is_looked_after = False
-            self.lock.release()
-        return False
 
     # -- commands ---------------------------------------------------------------------------------------------------
 
@@ -175,8 +142,6 @@ class Channel:
         undo: Callable[[Any], Any] | None,
     ) -> Reply:
         """`send` on a connection that works: again after a cut, and where the server asks for patience. Raises ReplyError."""
-        if self._held is not None:
-            self.send_held()
         self._run_again()
         self._raise_refused()
         is_inner = self._is_inner
@@ -276,8 +241,6 @@ class Channel:
         if spread is not None and spread[0]:
             self._dialer.sync()
         with self.lock:
-            if self._held is not None:
-                self.send_held()
             self._run_again()
             self.is_busy = not self._is_looked_after
             try:
@@ -330,7 +293,6 @@ class Channel:
         """
         if within_s == math.inf:
             with self.lock:
-                self.send_held()
                 self._settle(within_s, None)
             return
         within_s = min(within_s, MOST_S)
@@ -338,14 +300,13 @@ class Channel:
             return
         lookout = self._dialer.lookout
         try:
-            self.send_held()
             self._settle(within_s, lookout)
         finally:
             self.lock.release()
         if lookout is not None and self._redo:
             lookout.notice(self)
 
-    def _settle(self, within_s: float, lookout: Lookout[Channel] | None) -> None:
+    def _settle(self, within_s: float, lookout: Lookout | None) -> None:
         self.is_busy = not self._is_looked_after
         try:
             if self._connection is not None:

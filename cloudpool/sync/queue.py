@@ -4,20 +4,17 @@
     get: items --BLMOVE--> taken:<party>, unpickle, then "taken" leaves, then it is returned (where only one thread reads,
          several items at once: sync/ahead.py)
 
-`put` does not wait for its reply: replies are read before the thread's next command, and by the process's end. Puts that come
-one upon the other go several in a command: before the thread's next one, or a moment later. So what a thread has put is in
-the server before anything that it does there afterwards.
+`put` does not wait for its reply (nor for a feeder thread): replies are read before the thread's next command, and by
+the process's end. So what a thread has put is in the server before anything that it does there afterwards.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from multiprocessing import queues
 from multiprocessing.synchronize import SEM_VALUE_MAX
 from queue import Empty, Full
@@ -27,7 +24,7 @@ from cloudpool.errors import ServerError, ServerOutOfMemory, SessionLostError
 from cloudpool.host.ahead import file_name
 from cloudpool.host.membership import Session
 from cloudpool.store.blobs import finds_no_place
-from cloudpool.store.channel import CUT, Account, Channel
+from cloudpool.store.channel import Account, Channel
 from cloudpool.store.wire import Reply, ReplyError
 from cloudpool.sync import payload
 from cloudpool.sync.ahead import Reading
@@ -35,8 +32,6 @@ from cloudpool.sync.readiness import Readiness
 from cloudpool.sync.shared import Shared
 from cloudpool.sync.timeout import check_of_poll, check_of_semaphore
 
-BURST_S = 50e-6  # from one put to the next: less than the server takes to answer
-MOST_HELD, MOST_HELD_BYTES = 32, 64 << 10  # puts of a burst that are sent together
 MISSING = -1  # what queue_put.lua answers when an earlier put of the party is not there
 
 
@@ -45,23 +40,10 @@ class _Part:
     how it reads.
     """
 
-    __slots__ = (
-        "done",
-        "got",
-        "number",
-        "reading",
-        "refused",
-        "sent",
-        "sent_at",
-        "unconfirmed",
-        "unsent_bytes",
-        "unsure",
-    )
+    __slots__ = ("done", "got", "number", "reading", "refused", "unconfirmed", "unsure")
 
     def __init__(self) -> None:
         self.number = self.got = self.done = 0
-        self.sent = self.unsent_bytes = 0  # up to which number it has sent them; of the others
-        self.sent_at = -math.inf
         self.unconfirmed: deque[tuple[int, bytes]] = deque()
         self.unsure = False  # one did not take effect, or its reply is lost: all must be sent again
         self.refused: Exception | None = None  # why the server has not taken one of them
@@ -138,28 +120,6 @@ class Items(Shared):
         return (channel.party, number, self.maxsize, self._session.ttl_ms, int(join_line), message)
 
     def _post(self, channel: Channel, part: _Part, message: bytes) -> None:
-        """Send the put, or hold it back for those behind it: where the last was sent just before."""
-        with channel.lock:  # against the threads that send what is held, and again whatever is unconfirmed
-            if part.unsure:
-                channel.settle()
-            part.raise_refused()
-            part.number += 1
-            part.unconfirmed.append((part.number, message))
-            part.unsent_bytes += len(message)
-            if channel.holds(part):
-                if part.number - part.sent >= MOST_HELD or part.unsent_bytes >= MOST_HELD_BYTES:
-                    channel.send_held()
-            elif part.unsent_bytes < MOST_HELD_BYTES and time.monotonic() - part.sent_at < BURST_S:
-                channel.hold(part, lambda: self._send(channel, part))
-            else:
-                self._send(channel, part)
-
-    def _send(self, channel: Channel, part: _Part) -> None:
-        """All puts that have not been sent, in one command."""
-        number, count = part.number, part.number - part.sent
-        if count <= 0:
-            return
-
         def on_reply(reply: Reply) -> None:
             if reply == 1 and not part.unsure:
                 while part.unconfirmed and part.unconfirmed[0][0] <= number:
@@ -168,14 +128,14 @@ class Items(Shared):
                 part.unsure = True
                 channel.later(lambda: self._confirm(channel, part))
 
-        messages = [message for _, message in islice(reversed(part.unconfirmed), count)]
-        arguments = (channel.party, number - count + 1, 0, self._session.ttl_ms, 0, *reversed(messages))
-        try:
-            part.sent, part.unsent_bytes, part.sent_at = number, 0, time.monotonic()
+        with channel.lock:  # against the lookout, which sends again whatever is unconfirmed
+            if part.unsure:
+                channel.settle()
+            part.raise_refused()
+            number = part.number = part.number + 1
+            part.unconfirmed.append((number, message))
+            arguments = self._arguments(channel, number, message, False)
             channel.post_script("queue_put", (self._base,), arguments, on_reply)
-        except BaseException:
-            on_reply(CUT)  # those of earlier puts are not to wait for the next one
-            raise
 
     def _confirm(self, channel: Channel, part: _Part) -> None:
         """Send again, in order, what may not have arrived: the numbers keep what has from being put twice.
@@ -196,7 +156,6 @@ class Items(Shared):
                 part.unconfirmed = deque(later)
             else:
                 part.unconfirmed.popleft()
-        part.sent, part.unsent_bytes = part.number, 0
         part.unsure = False
 
     def _put_numbered(self, channel: Channel, number: int, message: bytes, join_line: bool) -> bool:

@@ -89,8 +89,6 @@ def census(settle, store):
 
     def census():
         settle()
-        sessions.current().stop_threads()  # they go by themselves, a second later
-        sessions.current().go_on()
         found = Counter({
             f"descriptors of the {who}": len(os.listdir(f"/proc/{pid}/fd")) for who, pid in pids().items()
         })  # fmt: skip

@@ -5,9 +5,15 @@ import threading
 from cloudpool.store.lookout import Lookout
 
 
+class Channel:
+    """Something of it is always out."""
+
+    def look_after(self):
+        return True
+
+
 def test_fork_in_the_middle_of_the_threads_start_waits_for_it_and_ends_it(monkeypatch):
-    lookout = Lookout("lookout", 0.01, lambda _channel: True)  # something of it is always out
-    begun, go = threading.Event(), threading.Event()
+    lookout, begun, go = Lookout(), threading.Event(), threading.Event()
     failures, before = [], set(threading.enumerate())
 
     class Slow(threading.Thread):
@@ -23,7 +29,7 @@ def test_fork_in_the_middle_of_the_threads_start_waits_for_it_and_ends_it(monkey
             failures.append(error)
 
     poster, stopper = (
-        threading.Thread(target=lookout.notice, args=(object(),)),
+        threading.Thread(target=lookout.notice, args=(Channel(),)),
         threading.Thread(target=stop),
     )
     monkeypatch.setattr(threading, "Thread", Slow)

@@ -1,12 +1,12 @@
--- Put items, each exactly once, if there is room; several at once only where there is no bound.
+-- Put one item, exactly once, if there is room.
 -- KEYS  1 base of the object's keys
--- ARGV  1 party   2 number of the first of these puts by this party (from 1)   3 maxsize (0: no bound)   4 expiry in ms (0: none)
---       5 1 to join the line for room when there is none   6.. items
--- Returns 1 when they are in, 0 when full, -1 when an earlier put of this party is missing (it must be sent again first).
-local base, party, first, maxsize = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local seen, last = tonumber(redis.call('HGET', base .. 'seen', party) or 0), first + #ARGV - 6
-if last <= seen then return 1 end
-if first > seen + 1 then return -1 end
+-- ARGV  1 party   2 number of this put by this party (from 1)   3 maxsize (0: no bound)   4 expiry in ms (0: none)
+--       5 1 to join the line for room when there is none   6 item
+-- Returns 1 when it is in, 0 when full, -1 when an earlier put of this party is missing (it must be sent again first).
+local base, party, number, maxsize = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local seen = tonumber(redis.call('HGET', base .. 'seen', party) or 0)
+if number <= seen then return 1 end
+if number > seen + 1 then return -1 end
 if maxsize > 0 and redis.call('LLEN', base .. 'items') >= maxsize then
   if ARGV[5] == '1' and not redis.call('LPOS', base .. 'line', party) then
     redis.call('DEL', base .. 'room:' .. party)
@@ -15,9 +15,9 @@ if maxsize > 0 and redis.call('LLEN', base .. 'items') >= maxsize then
   end
   return 0
 end
-redis.call('RPUSH', base .. 'items', unpack(ARGV, 6 + seen + 1 - first))
-redis.call('HSET', base .. 'seen', party, last)
-redis.call('HINCRBY', base .. 'state', 'unfinished', last - seen)
+redis.call('RPUSH', base .. 'items', ARGV[6])
+redis.call('HSET', base .. 'seen', party, number)
+redis.call('HINCRBY', base .. 'state', 'unfinished', 1)
 if tonumber(ARGV[4]) > 0 then
   for _, part in ipairs({'items', 'seen', 'state'}) do redis.call('PEXPIRE', base .. part, ARGV[4]) end
 end
