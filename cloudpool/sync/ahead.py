@@ -20,7 +20,7 @@ from cloudpool.store.channel import Channel
 
 T = TypeVar("T")
 
-MANY = 8  # items that wait before the only reader is given some ahead
+MANY = 8  # items that wait before the only reader is given some ahead for the first time: it costs a file
 BATCH_BYTES = 256 << 10
 MOST_QUEUES = 32  # that a process reads ahead: a descriptor each
 
@@ -40,7 +40,7 @@ class Reading:
         self._is_unsure = False  # a batch was asked for, and what became of that is not known
         self._is_shared = self._over = False
         self._ones = 0  # gets of one item, and looks, under way
-        self.waiting = 0  # items, when it last got one
+        self.waiting = 0  # items, as far as it knows
         self._join(channel, channel.party)
 
     def share(self, channel: Channel) -> None:
@@ -91,7 +91,8 @@ class Reading:
         """Whether it has any, which it may have been given just now."""
         if self._record is not None and self._record.left:
             return True
-        if self._over or self._ones or (self.waiting < MANY and not self._is_unsure):
+        enough = MANY if self._record is None else 1
+        if self._over or self._ones or (self.waiting < enough and not self._is_unsure):
             return False
         if self._record is None:
             self._begin(channel.party)
@@ -124,6 +125,7 @@ class Reading:
                 return None
             messages: list[bytes]
             self.waiting, *messages = answer
+            self.waiting += len(messages)  # as many may have come when these are got
             return messages
 
         may = record.take(ask)
