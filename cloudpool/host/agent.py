@@ -585,16 +585,17 @@ class Agent:
         runs: list[Run] = []
         records: dict[str, str] = {}  # by the base of their queue's keys
         for object_id, rightly in used.items():
-            record = ahead.file_name(object_id)
-            if kind_of(object_id) == "queue" and (
-                left := ahead.left_by(os.path.join(self.folder, record), member.name)
-            ):
-                records[self.keys.base(object_id)] = record
-                runs.append(("queue_left", (self.keys.base(object_id),), left))
-            script = REAPED.get(kind_of(object_id))
+            kind, base = kind_of(object_id), self.keys.base(object_id)
+            if kind == "queue":
+                record = ahead.file_name(object_id)
+                left = ahead.left_by(os.path.join(self.folder, record), member.name)
+                if left is not None:
+                    records[base] = record
+                    runs.append(("queue_left", (base,), left))
+            script = REAPED.get(kind)
             if script:
                 arguments = (member.name, how, self.ttl_ms, member.known_as or member.pid, *rightly)
-                runs.append((script, (self.keys.base(object_id),), arguments))
+                runs.append((script, (base,), arguments))
         for run, error in self._run_all(runs):  # run again by and by, as by `_script`
             self._complain(run[0], error)
             self._refused.append(run)

@@ -116,9 +116,11 @@ class Record:
         """It is recalled, or is to be: `ask` has the server put back what is not claimed, and says how many are this reader's."""
         self._numbers[_RECALLED] = 1
         if not self._is_settled:
-            count = ask((self.party, self._numbers[_BATCH], self._numbers[_CLAIMED]))
-            self._count = min(self._count, count)
-            self._is_settled = True
+            self._settle(ask, self._numbers[_CLAIMED])
+
+    def _settle(self, ask: Callable[[Left], int], claimed: int) -> None:
+        self._count = min(self._count, ask((self.party, self._numbers[_BATCH], claimed)))
+        self._is_settled = True
 
     # A signal's handler, which may use the queue as well or raise, comes only where something is called: so what stands
     # between two calls is done whole or not at all.
@@ -141,9 +143,7 @@ class Record:
                 return None
             message = self._messages[at]
             if self._numbers[_RECALLED] and not self._is_settled:
-                count = ask((self.party, self._numbers[_BATCH], at))
-                self._count = count
-                self._is_settled = True
+                self._settle(ask, at)
             if at >= self._count:
                 at = -1
                 return None
