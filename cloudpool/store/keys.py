@@ -44,7 +44,7 @@ PARTS: dict[str, Parts] = {
         ("taken", "room"),
     ),
     "pipe": Parts(
-        ("a", "b", "room-a", "room-b", "state", "seen", "parties", "holders-a", "holders-b"),
+        ("a", "b", "room-a", "room-b", "state", "parties", "holders-a", "holders-b"),
         ("taken-a", "taken-b"),
     ),
     "block": Parts(("holders",)),

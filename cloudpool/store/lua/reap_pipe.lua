@@ -12,7 +12,7 @@ for _, party in ipairs(redis.call('SMEMBERS', base .. 'parties')) do
       if back > 0 and tonumber(ARGV[3]) > 0 then redis.call('PEXPIRE', base .. side, ARGV[3]) end
     end
     redis.call('SREM', base .. 'parties', party)
-    redis.call('HDEL', base .. 'seen', party, 'got:' .. party)
+    redis.call('HDEL', base .. 'state', 'sent:' .. party, 'got:' .. party)
   end
 end
 return back
