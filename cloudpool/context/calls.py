@@ -333,7 +333,7 @@ class Calls:
         except Exception as error:  # noqa: BLE001 - every failure reaches whoever waits for the call
             return False, MaybeEncodingError(error, "a result that cannot be unpickled here")
         finally:
-            self._tasks.discard(message)
+            self._tasks.discard(message, by_reader=True)
         return status == protocol.DONE, value
 
     def _forget(self, status: bytes, message: bytes, id: bytes) -> AuthenticationError | None:

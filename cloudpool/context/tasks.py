@@ -332,5 +332,5 @@ class Tasks(Shared):
     def _where(self, kind: str, *what: bytes) -> bytes:
         return b" ".join((self._id.encode(), kind.encode(), *what)) if self._session.sealer else b""
 
-    def discard(self, message: bytes) -> None:
-        payload.discard(message, self._here())
+    def discard(self, message: bytes, *, by_reader: bool = False) -> None:
+        payload.discard(message, self._here(), by_reader=by_reader)

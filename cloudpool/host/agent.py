@@ -602,9 +602,13 @@ class Agent:
             records.pop(run[1][0], None)
         for record in records.values():  # what is left is in the queue again: another one may read ahead
             self._unlink(record)
-        for object_id in used if how == "dead" else ():
-            if object_id.startswith(f"pool.{member.name}."):
-                self._end_workers(object_id)
+        if how == "dead":
+            for object_id in used:
+                if object_id.startswith(f"pool.{member.name}."):
+                    self._end_workers(object_id)
+            for name in os.listdir(self.folder):
+                if name.startswith(blobs.taken_by(member.name)):
+                    self._unlink(name)
 
     def _end_workers(self, pool: str) -> None:
         """The process of a pool has died: what its workers do is for nobody."""

@@ -240,9 +240,19 @@ class Parcels(Blobs):
             ):
                 return
 
+    def _is_elsewhere(self, name: str) -> bool:
+        """Or may be."""
+        return self._session.is_spread or maker(name) != self._epoch
+
+    def spare(self, name: str) -> None:
+        if self._is_elsewhere(name):
+            self.drop(name)
+        else:
+            super().spare(name)
+
     def drop(self, name: str) -> None:
         session = self._session
-        is_elsewhere = session.is_spread or maker(name) != self._epoch
+        is_elsewhere = self._is_elsewhere(name)
         is_bulk = is_elsewhere and session.carrier.is_bulk(self._size(name))
         super().drop(name)
         if not is_elsewhere:

@@ -2,6 +2,10 @@
 
 A file, not a memfd that the agent hands out: it is made and opened without asking anyone, outlives its maker and a
 restart of the agent, works where /dev/shm is small or missing, and goes with the folder.
+
+    put --> blob.<process>.<n> --get--> its only reader, who copies what is in it
+     ^                                        |
+     +-- taken.<process>.<n> <-- spare.<m> <--+   written over: memory that is new to a file costs five times as much
 """
 
 from __future__ import annotations
@@ -16,6 +20,9 @@ from contextlib import suppress
 from cloudpool.errors import BlobStoreError
 
 _numbers = itertools.count(1)
+SPARES = 8  # files of a folder
+MOST_SPARE = 4 << 20  # bytes of each: a chunk of a map's results
+ROOMY = 256 << 20  # bytes that must be free beside them, for whoever else uses that file system
 NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
 
 
@@ -44,6 +51,25 @@ def named(message: object) -> str | None:
     return None
 
 
+def taken_by(owner: str) -> str:
+    """What the names of the spares begin with that a process was writing over."""
+    return f"taken.{owner}."
+
+
+def drop_spares(folder: str) -> bool:
+    """Make room. Whether there was any to be made."""
+    found = False
+    for number in range(SPARES):
+        with suppress(FileNotFoundError):
+            os.unlink(_spare(folder, number))
+            found = True
+    return found
+
+
+def _spare(folder: str, number: int) -> str:
+    return os.path.join(folder, f"spare.{number}")
+
+
 class Blobs:
     """The blobs of one folder. Whoever reads a blob for the last time drops it; the rest goes with the folder."""
 
@@ -54,7 +80,8 @@ class Blobs:
     def put(self, pieces: Sequence[memoryview | bytes]) -> str:
         """A new blob with these bytes; its name. Raises OSError (ENOSPC: no room)."""
         name = self.new_name()
-        self.write(name, pieces)
+        if not self._write_over_spare(name, pieces):
+            self.write(name, pieces)
         return name
 
     def new_name(self) -> str:
@@ -67,17 +94,50 @@ class Blobs:
         except BaseException as error:
             self.drop_file(name)
             if isinstance(error, OSError) and error.errno in NO_ROOM:
-                size = sum(memoryview(piece).nbytes for piece in pieces)
-                raise no_room(error, f"an object of {size} bytes", self._folder) from None
+                if drop_spares(self._folder):
+                    return self.write(name, pieces)
+                raise no_room(error, f"an object of {_size(pieces)} bytes", self._folder) from None
             raise
+
+    def _write_over_spare(self, name: str, pieces: Sequence[memoryview | bytes]) -> bool:
+        """Whether there was one, and room."""
+        size = _size(pieces)
+        if size > MOST_SPARE:
+            return False
+        path = os.path.join(self._folder, name)
+        taken = os.path.join(self._folder, taken_by(self._owner) + name.rpartition(".")[2])
+        try:
+            if not self._take_spare(taken):
+                return False
+            fd = os.open(taken, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                _write_all(fd, pieces)
+                os.ftruncate(fd, size)
+            finally:
+                os.close(fd)
+            os.rename(taken, path)
+        except BaseException as error:
+            self.drop_file(name)
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                return False
+            raise
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(taken)
+        return True
+
+    def _take_spare(self, path: str) -> bool:
+        """To have that name, under which the agent finds it should this process die."""
+        for number in range(SPARES):
+            with suppress(FileNotFoundError):
+                os.rename(_spare(self._folder, number), path)
+                return True
+        return False
 
     def _write(self, path: str, pieces: Sequence[memoryview | bytes]) -> None:
         fd, has_name = self._open_new(path)
         try:
-            for piece in pieces:
-                view = memoryview(piece).cast("B")
-                while view:
-                    view = view[os.write(fd, view) :]
+            _write_all(fd, pieces)
             if not has_name:
                 with suppress(FileExistsError):  # another process has fetched it meanwhile
                     # With a src_dir_fd the link is followed.
@@ -103,6 +163,26 @@ class Blobs:
         """It has been read for the last time."""
         self.drop_file(name)
 
+    def spare(self, name: str) -> None:
+        """As `drop`, by its only reader, who has copied what is in it and has nothing of it mapped that counts."""
+        path, room = os.path.join(self._folder, name), os.statvfs(self._folder)
+        with suppress(FileNotFoundError):
+            if os.stat(path).st_size > MOST_SPARE or room.f_bavail * room.f_frsize < ROOMY:
+                os.unlink(path)
+            else:
+                os.rename(path, _spare(self._folder, next(_numbers) % SPARES))
+
     def drop_file(self, name: str) -> None:
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(self._folder, name))
+
+
+def _size(pieces: Sequence[memoryview | bytes]) -> int:
+    return sum(memoryview(piece).nbytes for piece in pieces)
+
+
+def _write_all(fd: int, pieces: Sequence[memoryview | bytes]) -> None:
+    for piece in pieces:
+        view = memoryview(piece).cast("B")
+        while view:
+            view = view[os.write(fd, view) :]

@@ -23,7 +23,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from cloudpool.host import session as sessions
-from cloudpool.store.blobs import NO_ROOM, no_room
+from cloudpool.store.blobs import NO_ROOM, drop_spares, no_room
 from cloudpool.sync.shared import Shared
 
 SMALL = 4 * 1024  # bytes; what is larger has a file of its own
@@ -148,12 +148,15 @@ def _segment(path: str, size: int) -> mmap.mmap:
 
 def reserve(fd: int, size: int, path: str) -> None:
     """Give a new file its size, and its memory now: without, the first write to a page that finds no room is a SIGBUS."""
+    folder = os.path.dirname(path)
     try:
         os.posix_fallocate(fd, 0, size)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        raise no_room(error, f"{size} bytes of shared memory", os.path.dirname(path)) from None
+        if drop_spares(folder):
+            return reserve(fd, size, path)
+        raise no_room(error, f"{size} bytes of shared memory", folder) from None
 
 
 if sys.version_info >= (3, 13):

@@ -140,9 +140,17 @@ def size(plain: bytes) -> int:
     return len(plain) if plain[:1] != b"b" else sum(_sizes(plain))
 
 
-def discard(message: bytes, session: Session) -> None:
-    """The message, sealed or not, has been read for the last time: its blob goes."""
-    if (name := blobs.named(message)) is not None:
+def discard(message: bytes, session: Session, *, by_reader: bool = False) -> None:
+    """The message, sealed or not, has been read for the last time: its blob goes. `by_reader`: who calls is, and was, the
+    only one who reads it, and has done so.
+    """
+    name = blobs.named(message)
+    if name is None:
+        return
+    # What is apart from the pickle is mapped by who has the object.
+    if by_reader and session.sealer is None and message.count(b" ") == 1:
+        session.blobs.spare(name)
+    else:
         session.blobs.drop(name)
 
 

@@ -125,9 +125,9 @@ class Connection(Shared, stdlib.Connection):
     def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:
         with self._opened(self._receive_message()) as plain:
             data = payload.bytes_of(plain, self._session)
-        if maxsize is not None and len(data) > maxsize:
-            return None
-        file = io.BytesIO(data)
+            if maxsize is not None and len(data) > maxsize:
+                return None
+            file = io.BytesIO(data)  # a copy: after this the message's file is another's
         file.seek(0, io.SEEK_END)  # where writing it would have left it: recv_bytes_into asks
         return file
 
@@ -175,7 +175,7 @@ class Connection(Shared, stdlib.Connection):
             channel.post_script("pipe_taken", (self._base,), arguments)
             if self._readiness is not None:
                 self._readiness.taken()
-            payload.discard(message, self._session)
+            payload.discard(message, self._session, by_reader=True)
 
     def _where(self, side: str) -> bytes:
         """Where a message that this end receives stands."""

@@ -231,7 +231,7 @@ class Items(Shared):
         return payload.unpack(message, self._session, self.where, once=True)
 
     def _discard(self, message: bytes) -> None:
-        payload.discard(message, self._session)
+        payload.discard(message, self._session, by_reader=True)
 
     def _take(self, channel: Channel, timeout: float | None) -> bytes | None:
         items, taken = self._base + "items", f"{self._base}taken:{channel.party}"
