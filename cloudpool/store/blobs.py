@@ -16,6 +16,7 @@ import mmap
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 
 from cloudpool.errors import BlobStoreError
 
@@ -70,6 +71,15 @@ def _spare(folder: str, number: int) -> str:
     return os.path.join(folder, f"spare.{number}")
 
 
+@cache
+def keep_freed_memory() -> None:
+    """Have malloc keep up to 32 MiB of what a process frees: else each large object's pages are made anew, which takes longer
+    than to copy it. glibc does so for pieces up to the largest that it has mapped and freed (mallopt(3), M_MMAP_THRESHOLD);
+    for others, and who has set that himself, this does nothing. These pages are never touched.
+    """
+    bytes(16 << 20)
+
+
 class Blobs:
     """The blobs of one folder. Whoever reads a blob for the last time drops it; the rest goes with the folder."""
 
@@ -79,6 +89,7 @@ class Blobs:
 
     def put(self, pieces: Sequence[memoryview | bytes]) -> str:
         """A new blob with these bytes; its name. Raises OSError (ENOSPC: no room)."""
+        keep_freed_memory()
         name = self.new_name()
         if not self._write_over_spare(name, pieces):
             self.write(name, pieces)
@@ -153,6 +164,7 @@ class Blobs:
 
     def get(self, name: str) -> mmap.mmap:
         """The blob's bytes, mapped privately: they may be written, no one else sees that, and a drop leaves them."""
+        keep_freed_memory()
         fd = os.open(os.path.join(self._folder, name), os.O_RDONLY | os.O_CLOEXEC)
         try:
             return mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import random
 import threading
 from pathlib import Path
@@ -278,3 +279,29 @@ def test_many_who_write_and_read_at_the_same_time_get_what_was_put(fork, start, 
     assert all(queue.empty() for queue in queues)
     assert not list(folder.glob("blob.*"))
     assert len(spares(folder)) <= blobs.SPARES
+
+
+FAULTS = """
+import resource
+import cloudpool as multiprocessing
+
+def main():
+    queue = multiprocessing.Queue()
+    faults = []
+    for n in range(40):
+        queue.put(bytes([n]) * 1_000_000)
+        assert queue.get() == bytes([n]) * 1_000_000
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    print((faults[-1] - faults[-21]) // 20, flush=True)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
+def test_memory_of_large_items_is_not_made_anew_for_each(launch):
+    """Three objects of a MB are 732 pages; the file's are mapped sixteen at a time."""
+    program = launch(FAULTS)
+    assert int(program.line()) < 100
+    assert program.end() == (0, "")
