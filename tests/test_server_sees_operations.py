@@ -9,6 +9,7 @@ from waiting import until
 
 import cloudpool
 from cloudpool import managers, shared_memory
+from cloudpool.context import hand
 from cloudpool.context.tasks import MOST_AT_ONCE
 from cloudpool.host import session as sessions
 from cloudpool.host.agent import REAPED
@@ -281,6 +282,20 @@ def test_short_tasks_are_taken_and_done_many_at_once(monitor):
         assert pending.get() == list(range(400))
         done = f'"{scripts.digest("pool_done")}"'
         assert 400 / MOST_AT_ONCE <= sum(1 for line in monitor.skip() if done in line) <= 200
+    pool.join()
+
+
+def test_results_of_short_tasks_wait_for_each_other(monitor, monkeypatch):
+    monkeypatch.setattr(hand, "HELD_S", 60.0)
+    with cloudpool.get_context("fork").Pool(1) as pool:
+        pool.map(abs, range(10), chunksize=1)
+        os.kill(pool._pool[0].pid, signal.SIGSTOP)
+        pending = pool.map_async(abs, range(MOST_AT_ONCE), chunksize=1)
+        until(lambda: pool._inqueue.waiting() >= MOST_AT_ONCE - 1)
+        monitor.skip()
+        os.kill(pool._pool[0].pid, signal.SIGCONT)
+        assert pending.get() == list(range(MOST_AT_ONCE))
+        assert sum(1 for line in monitor.skip() if '"RPUSH"' in line and ":results" in line) == 1
     pool.join()
 
 

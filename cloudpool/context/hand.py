@@ -3,7 +3,7 @@
 next --> what is in hand --> else BLMOVE tasks -> running:<worker>
 done --> others are in hand: their results go together
      --> the line was empty: sent without waiting, and `next` waits for a task       (two commands, one trip)
-     --> else the answer to pool_done is more tasks                                  (one trip for many)
+     --> else the answer to pool_done is more tasks, whose results go with these while all are short   (one trip for many)
 """
 
 from __future__ import annotations
@@ -155,10 +155,17 @@ class Hand:
             if self._is_idle and most and task.mode == protocol.APPLY:
                 self._post()
                 return True
-            held = self._take_held()
-        reply = self._channel.script("pool_done", self._keys, (most, *held))
+            may_wait = most > 1 and not is_large and is_kept and self._may_hold()
+            arguments = self._arguments() if may_wait else self._take_held()
+        reply = self._channel.script("pool_done", self._keys, (most, *arguments, int(may_wait)))
         self._heard_of(reply)
         taken: list[bytes] = reply if isinstance(reply, list) else []
+        if may_wait and taken and taken != [HOME] and not self._doubt:  # nothing is recorded yet
+            self._take(taken)
+            return True
+        with self._changing:
+            if self._held:  # they had to wait for nothing
+                self._take_held()
         if self._doubt:
             taken = self._recover()
         else:
@@ -186,12 +193,17 @@ class Hand:
         """Whether a result that the root would find may wait for others."""
         return self._holds and time.monotonic() - self._held_since <= HELD_S
 
-    def _take_held(self) -> tuple[Any, ...]:
-        """What is held, from now on under way, as pool_done's arguments behind the first."""
+    def _arguments(self) -> tuple[Any, ...]:
+        """What is held, as pool_done's arguments behind the first."""
         what = self._held_to, len(self._held), self._held_first, protocol.together(self._held)
+        return (self._channel.party, self._tasks.workers, self._ttl_ms, *what)
+
+    def _take_held(self) -> tuple[Any, ...]:
+        """As `_arguments`; from now on it is under way."""
+        arguments = self._arguments()
         self._held.clear()
-        self._sent.append((self._channel.party, self._tasks.workers, self._ttl_ms, *what))
-        return self._sent[-1]
+        self._sent.append(arguments)
+        return arguments
 
     def _post(self) -> None:
         """Send what is held, without waiting."""
@@ -245,7 +257,7 @@ class Hand:
             self._turns += 1
             self._waiting.extend(taken)
             self._taken_since = time.monotonic()
-        if len(elements) > 1:
+        if len(elements) > 1 or self._held:
             if self._watched is None:
                 self._watched = threading.Event()
                 threading.Thread(

@@ -240,12 +240,17 @@ def wait_at(last, go_on, x):
     return x if x < last else go_on.wait(30)
 
 
-def test_what_is_done_does_not_wait_for_a_long_task_behind_it(ctx, monkeypatch):
+@pytest.mark.parametrize("last", [1, 2, 20])
+def test_what_is_done_does_not_wait_for_a_long_task_behind_it(ctx, monkeypatch, last):
     monkeypatch.setattr(hand, "HELD_S", 60.0)
     go_on = ctx.Event()
     with ctx.Pool(1) as pool:
-        results = pool.imap_unordered(partial(wait_at, 20, go_on), range(21))
-        assert [results.next(30) for _ in range(20)] == list(range(20))
+        pool.map(square, range(10))
+        os.kill(pool._pool[0].pid, signal.SIGSTOP)
+        results = pool.imap_unordered(partial(wait_at, last, go_on), range(last + 1))
+        until(lambda: pool._inqueue.waiting() >= last)
+        os.kill(pool._pool[0].pid, signal.SIGCONT)
+        assert [results.next(30) for _ in range(last)] == list(range(last))
         go_on.set()
         assert list(results) == [True]
     pool.join()

@@ -201,3 +201,21 @@ def test_free_leaves_no_key(kind, run, store):
     arguments = (len(parts.own), *parts.own, *parts.party)
     store.call("EVAL", scripts.source("free"), 1, BASE, *arguments)
     assert store.call("KEYS", BASE + "*") == []
+
+
+def test_worker_whose_results_wait_is_given_more_once(run, part, store):
+    store.call("RPUSH", BASE + "tasks", "2 x", "3 x", "4 x")
+    store.call("RPUSH", BASE + "running:p", "1 x")
+    done = ("p", 1, 0, "", 1, "1", "result", 1)
+    assert [run("pool_done", 2, *done) for _ in range(2)] == [[b"2 x", b"3 x"], None]
+    assert (part("running:p"), part("tasks"), part("results")) == ([b"1 x", b"2 x", b"3 x"], [b"4 x"], [])
+
+
+@pytest.mark.parametrize("line", [[], ["."]])
+def test_results_wait_for_nothing_where_no_task_is(run, part, store, line):
+    if line:
+        store.call("RPUSH", BASE + "tasks", *line)
+    store.call("RPUSH", BASE + "running:p", "1 x", "2 x")
+    done = ("p", 1, 0, "", 2, "1", "results", 1)
+    assert [run("pool_done", 2, *done) for _ in range(2)] == [[each.encode() for each in line], None]
+    assert (part("running:p"), part("results")) == ([each.encode() for each in line], [b"results"])
