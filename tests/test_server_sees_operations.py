@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 
 import pytest
 from waiting import until
@@ -10,6 +11,7 @@ from waiting import until
 import cloudpool
 from cloudpool import managers, shared_memory
 from cloudpool.context import hand
+from cloudpool.context.calls import FEW
 from cloudpool.context.tasks import MOST_AT_ONCE
 from cloudpool.host import session as sessions
 from cloudpool.host.agent import REAPED
@@ -285,16 +287,17 @@ def test_short_tasks_are_taken_and_done_many_at_once(monitor):
     pool.join()
 
 
-def test_results_of_short_tasks_wait_for_each_other(monitor, monkeypatch):
+def test_results_of_a_short_map_wait_for_each_other(monitor, monkeypatch):
     monkeypatch.setattr(hand, "HELD_S", 60.0)
     with cloudpool.get_context("fork").Pool(1) as pool:
         pool.map(abs, range(10), chunksize=1)
         os.kill(pool._pool[0].pid, signal.SIGSTOP)
-        pending = pool.map_async(abs, range(MOST_AT_ONCE), chunksize=1)
-        until(lambda: pool._inqueue.waiting() >= MOST_AT_ONCE - 1)
+        caller = threading.Thread(target=pool.map, args=(abs, range(FEW), 1))
+        caller.start()
+        until(lambda: pool._inqueue.waiting() >= FEW - 1)
         monitor.skip()
         os.kill(pool._pool[0].pid, signal.SIGCONT)
-        assert pending.get() == list(range(MOST_AT_ONCE))
+        caller.join()
         assert sum(1 for line in monitor.skip() if '"RPUSH"' in line and ":results" in line) == 1
     pool.join()
 

@@ -3,7 +3,8 @@
 next --> what is in hand --> else BLMOVE tasks -> running:<worker>
 done --> others are in hand: their results go together
      --> the line was empty: sent without waiting, and `next` waits for a task       (two commands, one trip)
-     --> else the answer to pool_done is more tasks, whose results go with these while all are short   (one trip for many)
+     --> else the answer to pool_done is more tasks                                  (one trip for many)
+         of a map whose caller waits: results go with theirs, while all are short
 """
 
 from __future__ import annotations
@@ -155,8 +156,14 @@ class Hand:
             if self._is_idle and most and task.mode == protocol.APPLY:
                 self._post()
                 return True
-            may_wait = most > 1 and not is_large and is_kept and self._may_hold()
+            # Of a map whose caller waits: nobody can see one result before the others.
+            may_wait = bool(task.to) and task.mode in (protocol.MAP, protocol.STARMAP)
+            may_wait = may_wait and most > 1 and not is_large and is_kept and self._may_hold()
             arguments = self._arguments() if may_wait else self._take_held()
+        return self._ask(most, arguments, may_wait)
+
+    def _ask(self, most: int, arguments: tuple[Any, ...], may_wait: bool) -> bool:
+        """For more tasks; where there is none, or they may not wait, the results are recorded. As `done`."""
         reply = self._channel.script("pool_done", self._keys, (most, *arguments, int(may_wait)))
         self._heard_of(reply)
         taken: list[bytes] = reply if isinstance(reply, list) else []
@@ -164,7 +171,7 @@ class Hand:
             self._take(taken)
             return True
         with self._changing:
-            if self._held:  # they had to wait for nothing
+            if self._held:  # else the watching thread has sent them meanwhile
                 self._take_held()
         if self._doubt:
             taken = self._recover()

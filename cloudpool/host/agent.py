@@ -548,6 +548,10 @@ class Agent:
             self._complain("a death", error)
             self._dead.extend(members)
             return
+        taken = tuple(blobs.taken_by(member.name) for member in named)
+        for name in os.listdir(self.folder) if named else ():
+            if name.startswith(taken):
+                self._unlink(name)
         for member in named:
             if member.ended is None:
                 self._reap(member, "dead", {object_id: [] for object_id in there})
@@ -602,13 +606,9 @@ class Agent:
             records.pop(run[1][0], None)
         for record in records.values():  # what is left is in the queue again: another one may read ahead
             self._unlink(record)
-        if how == "dead":
-            for object_id in used:
-                if object_id.startswith(f"pool.{member.name}."):
-                    self._end_workers(object_id)
-            for name in os.listdir(self.folder):
-                if name.startswith(blobs.taken_by(member.name)):
-                    self._unlink(name)
+        for object_id in used if how == "dead" else ():
+            if object_id.startswith(f"pool.{member.name}."):
+                self._end_workers(object_id)
 
     def _end_workers(self, pool: str) -> None:
         """The process of a pool has died: what its workers do is for nobody."""

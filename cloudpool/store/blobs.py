@@ -22,7 +22,8 @@ from cloudpool.errors import BlobStoreError
 
 _numbers = itertools.count(1)
 SPARES = 8  # files of a folder
-MOST_SPARE = 4 << 20  # bytes of each: a chunk of a map's results
+MOST_SPARE = 4 * 1024 * 1028  # bytes of each: a chunk of a map's results, say four of a MiB in their pickle
+FREED = 16 << 20
 ROOMY = 256 << 20  # bytes that must be free beside them, for whoever else uses that file system
 NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
 
@@ -73,11 +74,12 @@ def _spare(folder: str, number: int) -> str:
 
 @cache
 def keep_freed_memory() -> None:
-    """Have malloc keep up to 32 MiB of what a process frees: else each large object's pages are made anew, which takes longer
+    """Have malloc keep twice FREED of what a process frees: else each large object's pages are made anew, which takes longer
     than to copy it. glibc does so for pieces up to the largest that it has mapped and freed (mallopt(3), M_MMAP_THRESHOLD);
     for others, and who has set that himself, this does nothing. These pages are never touched.
     """
-    bytes(16 << 20)
+    with suppress(MemoryError):
+        bytes(FREED)
 
 
 class Blobs:
@@ -112,38 +114,40 @@ class Blobs:
 
     def _write_over_spare(self, name: str, pieces: Sequence[memoryview | bytes]) -> bool:
         """Whether there was one, and room."""
-        size = _size(pieces)
-        if size > MOST_SPARE:
+        if _size(pieces) > MOST_SPARE:
             return False
-        path = os.path.join(self._folder, name)
-        taken = os.path.join(self._folder, taken_by(self._owner) + name.rpartition(".")[2])
+        taken = taken_by(self._owner) + name.rpartition(".")[2]
         try:
             if not self._take_spare(taken):
                 return False
-            fd = os.open(taken, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                _write_all(fd, pieces)
-                os.ftruncate(fd, size)
-            finally:
-                os.close(fd)
-            os.rename(taken, path)
+            self._write_over(taken, name, pieces)
         except BaseException as error:
+            self.drop_file(taken)
             self.drop_file(name)
             if isinstance(error, OSError) and error.errno in NO_ROOM:
                 return False
             raise
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(taken)
         return True
 
-    def _take_spare(self, path: str) -> bool:
-        """To have that name, under which the agent finds it should this process die."""
+    def _take_spare(self, name: str) -> bool:
+        """To have that name, under which the agent finds it should this process end."""
         for number in range(SPARES):
-            with suppress(FileNotFoundError):
-                os.rename(_spare(self._folder, number), path)
-                return True
+            spare = _spare(self._folder, number)
+            if os.access(spare, os.F_OK):  # which costs a fifth of what an exception does
+                with suppress(FileNotFoundError):
+                    os.rename(spare, os.path.join(self._folder, name))
+                    return True
         return False
+
+    def _write_over(self, taken: str, name: str, pieces: Sequence[memoryview | bytes]) -> None:
+        path = os.path.join(self._folder, taken)
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            _write_all(fd, pieces)
+            os.ftruncate(fd, _size(pieces))
+        finally:
+            os.close(fd)
+        os.rename(path, os.path.join(self._folder, name))
 
     def _write(self, path: str, pieces: Sequence[memoryview | bytes]) -> None:
         fd, has_name = self._open_new(path)
@@ -177,8 +181,9 @@ class Blobs:
 
     def spare(self, name: str) -> None:
         """As `drop`, by its only reader, who has copied what is in it and has nothing of it mapped that counts."""
-        path, room = os.path.join(self._folder, name), os.statvfs(self._folder)
+        path = os.path.join(self._folder, name)
         with suppress(FileNotFoundError):
+            room = os.statvfs(self._folder)
             if os.stat(path).st_size > MOST_SPARE or room.f_bavail * room.f_frsize < ROOMY:
                 os.unlink(path)
             else:

@@ -236,6 +236,31 @@ def test_one_that_a_killed_process_was_writing_over_goes(fork, start, folder, se
     assert queue.empty()
 
 
+def leave_in_the_middle(queue):
+    write = os.write
+
+    def stays(fd, data):
+        if threading.current_thread() is threading.main_thread():
+            return write(fd, data)
+        is_in.set()
+        return threading.Event().wait()
+
+    is_in, os.write = threading.Event(), stays
+    threading.Thread(target=queue.put, args=(content(SIZE),), daemon=True).start()
+    is_in.wait()
+
+
+@EMBEDDED
+def test_one_that_a_process_was_writing_over_when_it_ended_goes(fork, start, finish, folder, settle):
+    queue = fork.Queue()
+    queue.put(content(SIZE))
+    queue.get()
+    finish(start(leave_in_the_middle, queue, by=fork))
+    settle()
+    assert not spares(folder)
+    assert not list(folder.glob("taken.*"))
+
+
 @EMBEDDED
 def test_one_whose_writing_was_interrupted_goes(fork, folder, monkeypatch):
     queue = fork.Queue()
@@ -304,4 +329,29 @@ def test_memory_of_large_items_is_not_made_anew_for_each(launch):
     """Three objects of a MB are 732 pages; the file's are mapped sixteen at a time."""
     program = launch(FAULTS)
     assert int(program.line()) < 100
+    assert program.end() == (0, "")
+
+
+SCARCE = """
+import resource
+import cloudpool as multiprocessing
+
+def main():
+    queue = multiprocessing.Queue()
+    queue.put(bytes(1))
+    queue.get()
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + (8 << 20),) * 2)
+    queue.put(bytes(200_000))
+    print(len(queue.get()), flush=True)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_process_that_may_have_little_memory_gets_what_fits(launch):
+    program = launch(SCARCE)
+    assert program.line() == "200000"
     assert program.end() == (0, "")

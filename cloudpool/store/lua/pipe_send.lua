@@ -9,7 +9,7 @@ local known = redis.call('HMGET', state, 'closed ' .. to, bytes, sent)
 if known[1] then return 0 end
 local waiting = tonumber(known[2] or 0)
 if known[3] ~= ARGV[3] then
-  waiting = waiting + ARGV[6]
+  waiting = waiting + tonumber(ARGV[6])
   redis.call('RPUSH', base .. to, ARGV[7])
   redis.call('HSET', state, bytes, waiting, sent, ARGV[3])
   if tonumber(ARGV[4]) > 0 then redis.call('PEXPIRE', base .. to, ARGV[4]) end

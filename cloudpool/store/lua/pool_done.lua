@@ -3,7 +3,7 @@
 -- wait, it is given more first, if there is any, and nothing is recorded.
 -- KEYS  1 base of the object's keys
 -- ARGV  1 most tasks to take   2 party   3 workers   4 expiry in ms (0: none)   5 whom the results are for ('': the collector)
---       6 number of tasks   7 id of the first   8 their results, one element   9 1 if they may wait (else '', or none)
+--       6 number of tasks   7 id of the first   8 their results, one element   9 1 if they may wait
 -- Returns the tasks taken, or where none are wanted the number that wait; nil when that task is not the worker's first: it
 -- was recorded before, or is not its own; or, where results may wait, when it was given more before.
 -- No more than a fair share is taken, and a '.', which sends one worker home, only by itself.
