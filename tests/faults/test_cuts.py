@@ -7,6 +7,7 @@ counted: nothing is lost, nothing comes twice, no exception, no word on stderr.
 import queue
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from linearizability import Recorder, check, event, fifo, history, key, lock, register, semaphore, stack
@@ -230,6 +231,14 @@ def test_pool_calls_of_every_kind(count):
         results = [pool.apply_async(square, (x,)) for x in range(some(50))]
         assert [result.get() for result in results] == [x * x for x in range(some(50))]
     count(items=some(500))
+
+
+def test_short_maps(count):
+    """Their callers wait for them, and the results for each other: in a thread, where no signal's handler comes."""
+    with ctx.Pool(2) as pool, ThreadPoolExecutor(1) as caller:
+        for _ in range(some(300)):
+            assert caller.submit(pool.map, square, range(100)).result() == [x * x for x in range(100)]
+    count(items=100 * some(300))
 
 
 def send_numbers(random, folder, end, n):

@@ -12,15 +12,14 @@ local tasks, results, running = base .. 'tasks', base .. 'results', base .. 'run
 if ARGV[5] ~= '' then results = results .. ':' .. ARGV[5] end
 local first = redis.call('LINDEX', running, 0)
 if not first or string.sub(first, 1, #ARGV[7] + 1) ~= ARGV[7] .. ' ' then return false end
+if ARGV[9] == '1' and redis.call('LLEN', running) ~= tonumber(ARGV[6]) then return false end
 local waiting, taken = redis.call('LLEN', tasks), {}
 if most > 1 then most = math.min(most, math.ceil(waiting / tonumber(ARGV[3]))) end
 if most > 0 and waiting > 0 then taken = redis.call('LRANGE', tasks, 0, most - 1) end
 for n = 2, #taken do
   if taken[n] == '.' then taken = {unpack(taken, 1, n - 1)} break end
 end
-if ARGV[9] == '1' and taken[1] and taken[1] ~= '.' then
-  if redis.call('LLEN', running) ~= tonumber(ARGV[6]) then return false end
-else
+if ARGV[9] ~= '1' or not taken[1] or taken[1] == '.' then
   redis.call('LTRIM', running, ARGV[6], -1)
   redis.call('RPUSH', results, ARGV[8])
   if ttl > 0 then redis.call('PEXPIRE', results, ttl) end
