@@ -10,6 +10,7 @@ import pytest
 
 import cloudpool
 from cloudpool.host import session as sessions
+from cloudpool.sync.puts import Puts
 
 ctx = cloudpool.get_context("fork")
 NAME = "cloudpool-lookout"
@@ -49,15 +50,15 @@ def test_item_of_an_idle_thread_arrives_once(kind, direction, proxy):
 def test_item_arrives_once_though_its_put_meets_the_lookout_that_sends_others_again(proxy, monkeypatch):
     q = ctx.SimpleQueue()
     q.put(0)
-    channel, arguments = sessions.current().channel(), q._items._arguments
+    channel, command = sessions.current().channel(), Puts._command
 
     def meet(*args):
         monkeypatch.undo()
         channel._connection._sock.shutdown(socket.SHUT_RDWR)
         elsewhere(channel.look_after)
-        return arguments(*args)
+        return command(*args)
 
-    monkeypatch.setattr(q._items, "_arguments", meet)
+    monkeypatch.setattr(Puts, "_command", meet)
     q.put(1)
     q.put(2)
     assert [elsewhere(q.get) for _ in range(3)] == [0, 1, 2]
