@@ -33,7 +33,6 @@ from cloudpool.context.progress import Bar
 from cloudpool.context.results import Cache
 from cloudpool.context.submitter import MOST, Submitter
 from cloudpool.context.tasks import Loss, Result, Task, Tasks
-from cloudpool.host import session as sessions
 from cloudpool.seen import Seen
 from cloudpool.store import interruption
 
@@ -117,7 +116,6 @@ class Calls:
     def put(self, call: tuple[Any, Callable[[int], None] | None]) -> None:
         """Submit the tasks of a call: (tasks, set_length or None), as the inherited methods of Pool make them."""
         tasks, set_length = call
-        sessions.flush()  # its tasks find what was put before it, though a thread of the pool's sends them
         note = getattr(self._notes, "next", None) or Note()
         self._notes.next = None
         is_sequence = isinstance(tasks, TaskSequence)

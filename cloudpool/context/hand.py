@@ -141,7 +141,6 @@ class Hand:
         """Record a task's result; take up to `most` others if none is waiting. False: the worker is sent home."""
         # One of its own: who frees a blob with the pool looks for it in results that stand alone.
         is_large = message[:1] == b"b"
-        self._channel.flush()  # what the task has put is not lost with the worker, nor later than its result
         with self._changing:
             self._turns += 1
             if self._held and (is_large or task.to != self._held_to):

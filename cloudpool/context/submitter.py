@@ -18,7 +18,6 @@ from typing import Any
 from cloudpool.context.functions import Function
 from cloudpool.context.tasks import Tasks
 from cloudpool.errors import ServerError, ServerOutOfMemory
-from cloudpool.host import session as sessions
 from cloudpool.store import refusals
 from cloudpool.store.channel import CUT, Channel
 from cloudpool.store.wire import ReplyError
@@ -75,7 +74,6 @@ class Submitter:
     def send(self, tasks: list[bytes], function: Function) -> None:
         """Have these tasks submitted. Raises SessionLostError."""
         request = Request(tasks, function)
-        sessions.flush()  # a task finds what was put before it
         with self._lock:
             if self._is_over:
                 return

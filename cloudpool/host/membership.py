@@ -35,7 +35,6 @@ from cloudpool.store.durable import Durable
 from cloudpool.store.interruption import is_no_cut
 from cloudpool.store.keys import SHARED_TTL_MS, Keys
 from cloudpool.store.lookout import Lookout
-from cloudpool.store.sender import Sender
 from cloudpool.store.wire import Connection, NotYet, Reply, ReplyError
 
 # With the server beyond a lease: the agent, who gives it a lease, says first what has become of it.
@@ -58,8 +57,6 @@ class Session:
         self.keys = Keys(info.id)
         self.ttl_ms = SHARED_TTL_MS if info.redis_url else 0
         self.lookout = Lookout() if info.redis_url else None
-        # Where connections may be cut nothing is held back.
-        self.sender = None if info.redis_url else Sender(self._dial_for_sender, self._hang_up)
         self._lock = threading.RLock()
         self.holdings = Holdings(self._tell, self.wait_for_agent, self.name, self._lock)
         self._agent: socket.socket | None = None
@@ -121,32 +118,14 @@ class Session:
             channel: Channel = local.channel
         except AttributeError:
             local.nested = []
-            channel = self._new_channel(threading.current_thread())
-            channel.may_hold = self.sender is not None
-            local.channel = channel
-        if not (channel.is_busy or channel.is_running_again):
+            channel = local.channel = self._new_channel(threading.current_thread())
+        if not channel.is_busy:
             return channel
-        line = self._nested_line()
-        if self.sender is not None:
-            for puts in list(channel.puts.values()):
-                if puts.number > puts.there:
-                    puts.send_by(line.call_many)  # their own line may be in the middle of that
-        return line
-
-    def _nested_line(self) -> Channel:
-        lines: list[Channel] = self._local.nested
-        for line in lines:
-            if not line.is_busy:
-                return line
-        line = self._new_channel(threading.current_thread())
-        line.may_hold = False
-        lines.append(line)
-        return line
-
-    def flush(self) -> None:
-        """Have sent what the calling thread has put: what it does next goes past its line, and is to come after that."""
-        if hasattr(self._local, "channel"):
-            self.channel().flush()
+        for nested in local.nested:
+            if not nested.is_busy:
+                return nested  # type: ignore[no-any-return] # of a threading.local
+        local.nested.append(self._new_channel(threading.current_thread()))
+        return local.nested[-1]  # type: ignore[no-any-return] # of a threading.local
 
     def _new_channel(self, owner: threading.Thread) -> Channel:
         """A channel: one whose owner has ended, if there is any, as its party is known to objects already.
@@ -263,16 +242,6 @@ class Session:
 
     def unlend(self, connection: Connection) -> None:
         self._lent.discard(connection)
-
-    def _dial_for_sender(self) -> Connection:
-        """Once: who finds none goes on without."""
-        connection = self._admitted(self.process, 0)
-        self.lend(connection)
-        return connection
-
-    def _hang_up(self, connection: Connection) -> None:
-        self.unlend(connection)
-        connection.close()
 
     def _admitted(self, process: str, killing: int) -> Connection:
         connection = self._open()
@@ -596,8 +565,6 @@ class Session:
         """The process ends: its daemon threads are not to hear that the session does, as with the stdlib they hear nothing."""
         if self.lookout is not None:
             self.lookout.stop()  # `drop` waits for its thread
-        if self.sender is not None:
-            self.sender.stop()  # what they have put goes, too
         others = set(threading.enumerate()) - {threading.current_thread()}
         self._parked = frozenset(thread for thread in others if thread.daemon)
         # Their next command asks for a channel, and is not sent.
@@ -665,12 +632,9 @@ class Session:
         """Close this process's descriptors, and nothing else: in a forked child they are the parent's as well."""
         if self.lookout is not None and os.getpid() == self.pid:
             self.lookout.stop()
-        if self.sender is not None and os.getpid() == self.pid:
-            self.sender.stop()
         for channel in self.channels():
             channel.close()
             channel.numbered.clear()  # what is read ahead has a descriptor
-            channel.puts.clear()
         if os.getpid() != self.pid:
             for record in list(Record.open_ones):
                 record.drop()
@@ -683,20 +647,6 @@ class Session:
             self._agent.close()
             self._agent = None
         self._close_parents_line()
-
-    def stop_threads(self) -> None:
-        """Before a fork."""
-        if self.lookout is not None:
-            self.lookout.stop()
-        if self.sender is not None:
-            self.sender.stop()
-
-    def go_on(self) -> None:
-        """In the parent, after a fork."""
-        if self.lookout is not None:
-            self.lookout.go_on()
-        if self.sender is not None:
-            self.sender.go_on()
 
     def descend(self, parent: Session, *, keeps_line: bool) -> None:
         """Be a forked child's: with its parent's handles, shared memory, and line to the agent, which is taken from `parent`."""

@@ -95,12 +95,6 @@ def existing() -> Session | None:
     return _session
 
 
-def flush() -> None:
-    """What the calling thread has put is to be there before what it does next, which goes past its line to the server."""
-    if _session is not None:
-        _session.flush()
-
-
 def join(info: SessionInfo) -> None:
     """Be part of the session of `info`. Raises SessionLostError when this process is part of another."""
     with _starting:
@@ -272,11 +266,9 @@ def take_ticket() -> str | None:
 
 
 def _before_fork() -> None:
-    try:
-        if _session is not None:
-            _session.stop_threads()  # before any lock: a finalizer in them may want one
-    finally:  # should a signal's handler raise: Python reports that, and forks
-        _starting.acquire()
+    if _session is not None and _session.lookout is not None:
+        _session.lookout.stop()  # before any lock: a finalizer in its thread may want one
+    _starting.acquire()
     _forking.ticket = None
     if _session is not None:
         _session._lock.acquire()
@@ -288,7 +280,8 @@ def _before_fork() -> None:
 def _after_in_parent() -> None:
     if _session is not None:
         _session._lock.release()
-        _session.go_on()
+        if _session.lookout is not None:
+            _session.lookout.go_on()
     _starting.release()
     _forking.expected = False
 

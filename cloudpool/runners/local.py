@@ -77,7 +77,6 @@ class _FreshPopen:
         plain = process_obj._name
         process_obj._name = name = _Name(plain)
         name.prologue = self._prologue
-        sessions.flush()  # the child finds what was put before its start; a fork flushes by itself
         try:
             super()._launch(process_obj)  # type: ignore[misc] # the stdlib's as well
         finally:

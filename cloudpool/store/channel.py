@@ -22,7 +22,6 @@ from typing import Any, Protocol, TypeVar
 
 from cloudpool.errors import CloudpoolError, ServerError, ServerOutOfMemory
 from cloudpool.store import scripts
-from cloudpool.store.held import Held
 from cloudpool.store.interruption import is_no_cut
 from cloudpool.store.lookout import Lookout
 from cloudpool.store.refusals import NO_PRIMARY, NOT_YET, SEND_AGAIN, as_ours
@@ -96,21 +95,12 @@ class Channel:
         self.joined: set[str] = set()  # objects that know of this party
         self._redo: list[Callable[[], object]] = []
         self._refused: Exception | None = None  # what the server answered to something posted; said once
-        self.is_running_again = self._is_looked_after = False  # as is_busy
+        self._is_running_again = self._is_looked_after = False
         self._is_inner = False  # a call from within another: it says nothing of what was posted
         self._killing = 0  # the cut connection's id, until CLIENT KILL has answered
-        self.may_hold = False  # whether puts may be held back: on a thread's first line, see Session.channel
-        self.puts: dict[str, Held] = {}  # object id -> what is put there
-        self.held: Held | None = None  # the only one of those of which something may be held back
         self.lock = threading.RLock()
         self.accounts: dict[str, Account] = {}  # object id -> what this party has in its own list there
         self.numbered: dict[str, Any] = {}  # object id -> what this party has asked of it, or taken
-
-    def flush(self) -> None:
-        """Have what is held back sent: it goes before whatever its thread does next."""
-        held = self.held
-        if held is not None and held.number > held.sent:
-            held.send()
 
     # -- commands ---------------------------------------------------------------------------------------------------
 
@@ -123,7 +113,6 @@ class Channel:
         `look`. When an exception (a signal handler's) interrupts the wait, what `look` finds is given to `undo`.
         Raises ReplyError, SessionLostError; what the server answered to something posted before: then nothing was sent.
         """
-        self.flush()
         with self.lock:
             try:
                 return self._exchange(lambda connection: connection.call(*command), look, undo)
@@ -142,7 +131,6 @@ class Channel:
                     raise reply
             return replies
 
-        self.flush()
         with self.lock:
             replies: list[Reply] = self._exchange(send, None, None)
             return replies
@@ -249,10 +237,6 @@ class Channel:
         if on_reply is None:
             again, relieve = lambda: self.call(*command), lambda: self._relieve(command, None, None)
             on_reply = partial(self.heard, again=again, relieve=relieve)
-        self.flush()
-        self._post(command, on_reply)
-
-    def _post(self, command: tuple[Any, ...], on_reply: OnReply) -> None:
         spread = self._dialer.spread
         if spread is not None and spread[0]:
             self._dialer.sync()
@@ -266,7 +250,6 @@ class Channel:
                 on_reply(CUT)
                 self._again()
                 if is_no_cut(error):
-                    self._run_again()
                     raise
             except CloudpoolError:
                 raise
@@ -299,21 +282,15 @@ class Channel:
 
         Scripts are loaded when a connection is made; NOSCRIPT (someone flushed them) comes to `on_reply` like any reply.
         """
-        self.flush()
-        self.post_held(
-            name, keys, args, on_reply or partial(self.heard, again=lambda: self.script(name, keys, args))
-        )
-
-    def post_held(self, name: str, keys: tuple[Any, ...], args: tuple[Any, ...], on_reply: OnReply) -> None:
-        """As `post_script`, what was held back: nothing has to go before it."""
-        self._post(("EVALSHA", scripts.digest(name), len(keys), *keys, *args), on_reply)
+        if on_reply is None:
+            on_reply = partial(self.heard, again=lambda: self.script(name, keys, args))
+        self.post("EVALSHA", scripts.digest(name), len(keys), *keys, *args, on_reply=on_reply)
 
     def settle(self, within_s: float = math.inf) -> None:
         """Wait for the replies of everything posted on this channel. Raises what the server answered to one of them.
 
         With a time: wait no longer. What is cut then is left to the lookout, where there is one.
         """
-        self.flush()
         if within_s == math.inf:
             with self.lock:
                 self._settle(within_s, None)
@@ -382,25 +359,21 @@ class Channel:
 
         What the server refuses for good is left out, and said once.
         """
-        if self.is_running_again or not self._redo:
+        if self._is_running_again or not self._redo:
             return
         is_inner = self._is_inner
         try:
-            self.is_running_again = self._is_inner = True
-            self._run_all_again()
+            self._is_running_again = self._is_inner = True
+            while self._redo:
+                try:
+                    self._redo[0]()
+                except (ReplyError, ServerError, ServerOutOfMemory) as error:
+                    if not self.is_open:  # it was not asked
+                        raise
+                    self._refused = self._refused or error
+                del self._redo[0]
         finally:
-            self.is_running_again, self._is_inner = False, is_inner
-
-    def _run_all_again(self) -> None:
-        # A loop of its own: where a loop begins anew, what a handler raises passes by the `finally` around it (Python 3.13).
-        while self._redo:
-            try:
-                self._redo[0]()
-            except (ReplyError, ServerError, ServerOutOfMemory) as error:
-                if not self.is_open:  # it was not asked
-                    raise
-                self._refused = self._refused or error
-            del self._redo[0]
+            self._is_running_again, self._is_inner = False, is_inner
 
     def _raise_refused(self) -> None:
         """What the server has answered to something posted: before a command, never instead of its reply."""
@@ -464,7 +437,6 @@ class Channel:
         self.joined.discard(object_id)
         self.accounts.pop(object_id, None)
         self.numbered.pop(object_id, None)
-        self.puts.pop(object_id, None)
 
     def close(self) -> None:
         """Close; what was posted and not settled is left to chance. Used after `settle`, or in a forked child."""
@@ -480,11 +452,11 @@ class Channel:
 
     def _abandon(self) -> None:
         """Close a broken connection, and tell the posted commands' callbacks that they were cut."""
-        old = self._connection
+        old, self._connection = self._connection, None
         if old is not None:
             self._killing = old.client_id
-            old.abandon(CUT)
-            self._connection = None  # only now: interrupted, it is abandoned the next time
+            for on_reply in old.abandon():
+                on_reply(CUT)
 
     def _again(self) -> None:
         """Replace a broken connection."""
@@ -495,10 +467,7 @@ class Channel:
             self._dialer.check()
 
     def _interrupted(self, look: Callable[[], Any] | None, undo: Callable[[Any], Any] | None) -> None:
-        """A signal handler raised while a reply was awaited: its late reply must not be taken for another's. What was posted
-        before had returned, and is not to wait for what its thread does next.
-        """
+        """A signal handler raised while a reply was awaited: its late reply must not be taken for another's."""
         self._again()
-        self._run_again()
         if look is not None and undo is not None and (found := look()) is not None:
             undo(found)

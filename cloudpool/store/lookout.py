@@ -10,23 +10,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from typing import Protocol
 
 from cloudpool.errors import CloudpoolError
 from cloudpool.store.wire import ReplyError
 
 PAUSE_S = 0.05
-MOST_S = 1e6  # that a join can be asked to wait
 IDLE = 20  # pauses without anything to do
-
-
-def ended(thread: threading.Thread, within_s: float = MOST_S) -> None:
-    """Wait until it has ended, for the kernel as well."""
-    deadline = time.monotonic() + within_s
-    thread.join(within_s)
-    while os.path.exists(f"/proc/self/task/{thread.native_id}") and time.monotonic() < deadline:
-        pass  # joined, it may still be on its way out of the kernel, whose count of threads Python looks at
 
 
 class Posting(Protocol):
@@ -81,7 +71,9 @@ class Lookout:
         with self._lock:  # not in the middle of its start
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            ended(thread)
+            thread.join()
+            while os.path.exists(f"/proc/self/task/{thread.native_id}"):
+                pass  # joined, it may still be on its way out of the kernel, whose count of threads Python looks at
 
     def go_on(self) -> None:
         """In the parent, after a fork."""

@@ -20,7 +20,7 @@ def digest(name: str) -> str:
 
 
 # Sent without waiting, so they must be there: loaded with each connection.
-POSTED = ("queue_put", "queue_puts", "queue_taken", "pipe_taken", "pool_submit", "pool_done")
+POSTED = ("queue_put", "queue_taken", "pipe_taken", "pool_submit", "pool_done")
 
 
 def load_commands() -> list[tuple[str, ...]]:

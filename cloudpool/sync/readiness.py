@@ -75,7 +75,6 @@ class Readiness:
 
     def _look(self) -> None:
         assert self._epoll is not None
-        self._session.flush()  # what this thread has put itself is seen
         if self._connection is None:
             self._connection = self._session.dial()
             self._session.lend(self._connection)

@@ -197,12 +197,6 @@ class BarrierProxy(_OnPrimitive, stdlib.BarrierProxy):
         return super()._callmethod(methodname, args, kwds)
 
 
-class CountedItems(Items):
-    """Of which task_done and join may be asked, though an item is got when `get` returns it."""
-
-    _is_counted = True
-
-
 class QueueProxy(_OnPrimitive):
     """`queue.Queue`: what `put` has put is there when it returns; what does not pickle raises at once."""
 
@@ -303,7 +297,7 @@ def make_barrier(
 
 def make_queue(ctx: Any, manager: Any, maxsize: int = 0) -> QueueProxy:
     """An item counts as got when `get` returns it: programs that use `Manager().Queue()` rarely call task_done."""
-    return QueueProxy("Queue", CountedItems(max(0, maxsize)), manager=manager)
+    return QueueProxy("Queue", Items(max(0, maxsize)), manager=manager)
 
 
 def make_joinable_queue(ctx: Any, manager: Any, maxsize: int = 0) -> QueueProxy:

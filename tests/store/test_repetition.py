@@ -42,39 +42,6 @@ def test_put_is_put_once_and_not_before_an_earlier_one(run, part):
     assert part("items") == [b"a", b"b", b"c"]
 
 
-@pytest.fixture
-def made(store):
-    """made(counted): there is a queue."""
-    return lambda counted: store.call("HSET", BASE + "state", "counted", int(counted))
-
-
-def test_puts_are_put_once_however_they_are_sent_together(run, part, made):
-    made(counted=False)
-    assert run("queue_puts", "p", 3, "c") == -1
-    assert [run("queue_puts", "p", 1, "a", "b") for _ in range(2)] == [1, 1]
-    assert run("queue_puts", "p", 4, "d") == -1
-    assert run("queue_puts", "p", 2, "b", "c", "d") == 1
-    assert run("queue_puts", "p", 1, "a", "b", "c", "d", "e") == 1
-    assert run("queue_puts", "p", 2, "b") == 1
-    assert run("queue_puts", "q", 1, "f") == 1
-    assert run("queue_put", "p", 6, 0, 0, 0, "g") == 1
-    assert part("items") == [b"a", b"b", b"c", b"d", b"e", b"f", b"g"]
-
-
-def test_puts_are_counted_once_where_somebody_asks(run, made):
-    made(counted=True)
-    for _ in range(2):
-        run("queue_puts", "p", 1, "a", "b")
-    run("queue_puts", "p", 2, "b", "c")
-    run("queue_puts", "p", 5, "e")
-    assert run("queue_unfinished")[0] == 3
-
-
-def test_puts_into_a_queue_that_is_gone_leave_nothing(run, store):
-    assert run("queue_puts", "p", 1, "a") == -2
-    assert store.call("KEYS", BASE + "*") == []
-
-
 def test_put_to_a_full_one_joins_the_line_once(run, part):
     run("queue_put", "p", 1, 1, 0, 1, "a")
     assert [run("queue_put", "q", 1, 1, 0, 1, "b") for _ in range(2)] == [0, 0]
