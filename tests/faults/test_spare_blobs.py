@@ -51,12 +51,17 @@ def is_whole(data):
     return hashlib.sha256(data[:-32]).digest() == data[-32:]
 
 
+def leave_spare(queue):
+    """Of an item that is put and got."""
+    queue.put(content(SIZE))
+    queue.get()
+
+
 @EMBEDDED
 @pytest.mark.parametrize("size", [SIZE, SIZE // 2, 3 * SIZE])
 def test_file_of_an_item_that_was_got_is_the_next_ones(fork, folder, size):
     queue, item = fork.Queue(), content(size)
-    queue.put(content(SIZE))
-    queue.get()
+    leave_spare(queue)
     [file] = spares(folder)
     queue.put(item)
     assert not spares(folder)
@@ -115,8 +120,7 @@ def test_file_of_an_array_which_is_mapped_is_nobody_elses(fork, folder):
     for n in range(5):
         queue.put(np.full(SIZE, n, "u1"))
         arrays.append(queue.get())
-        queue.put(content(SIZE))
-        queue.get()
+        leave_spare(queue)
     assert [int(array[SIZE // 2]) for array in arrays] == list(range(5))
     assert len(spares(folder)) == 1
 
@@ -181,8 +185,7 @@ def test_they_go_when_there_is_no_room_for_something_else(fork, folder, monkeypa
         return attempt
 
     for fill in (lambda: fork.RawArray("b", 100), lambda: queue.put(content(2 * blobs.MOST_SPARE))):
-        queue.put(content(SIZE))
-        queue.get()
+        leave_spare(queue)
         assert spares(folder)
         with monkeypatch.context() as patch:
             patch.setattr(os, "posix_fallocate", full(allocate))
@@ -195,8 +198,7 @@ def test_they_go_when_there_is_no_room_for_something_else(fork, folder, monkeypa
 @EMBEDDED
 def test_one_that_grows_beyond_the_room_is_given_up(fork, folder, monkeypatch):
     queue, write = fork.Queue(), os.write
-    queue.put(content(SIZE))
-    queue.get()
+    leave_spare(queue)
 
     def full(fd, data):
         if list(folder.glob("taken.*")):
@@ -224,8 +226,7 @@ def take_and_die(queue):
 @EMBEDDED
 def test_one_that_a_killed_process_was_writing_over_goes(fork, start, folder, settle):
     queue = fork.Queue()
-    queue.put(content(SIZE))
-    queue.get()
+    leave_spare(queue)
     assert spares(folder)
     process = start(take_and_die, queue, by=fork)
     process.join()
@@ -253,8 +254,7 @@ def leave_in_the_middle(queue):
 @EMBEDDED
 def test_one_that_a_process_was_writing_over_when_it_ended_goes(fork, start, finish, folder, settle):
     queue = fork.Queue()
-    queue.put(content(SIZE))
-    queue.get()
+    leave_spare(queue)
     finish(start(leave_in_the_middle, queue, by=fork))
     settle()
     assert not spares(folder)
@@ -264,8 +264,7 @@ def test_one_that_a_process_was_writing_over_when_it_ended_goes(fork, start, fin
 @EMBEDDED
 def test_one_whose_writing_was_interrupted_goes(fork, folder, monkeypatch):
     queue = fork.Queue()
-    queue.put(content(SIZE))
-    queue.get()
+    leave_spare(queue)
 
     def interrupted(_fd, _data):
         raise KeyboardInterrupt
