@@ -115,7 +115,7 @@ class Sealer:
         if cipher is None:
             cipher = AESGCM(self._subkey(b"payload " + sender, 32))
             with self._lock:
-                while len(self._ciphers) >= MOST_SENDERS:
+                if len(self._ciphers) >= MOST_SENDERS:
                     del self._ciphers[next(iter(self._ciphers))]
                 self._ciphers[sender] = cipher
         return cipher

@@ -133,18 +133,22 @@ class Executor(futures.Executor):
         assert self._pool is not None or not self._waiting
         self._is_sending = True
         try:
-            while self._waiting and self._running < AHEAD * self._workers:
-                future, start = self._waiting.popleft()
-                if not future.set_running_or_notify_cancel():
-                    continue
-                self._running += 1
-                failed = partial(self._done, future.set_exception)
-                try:
-                    start(self._pool, callback=partial(self._done, future.set_result), error_callback=failed)
-                except Exception as error:  # noqa: BLE001 - the session's end, most likely: whoever waits must hear of it
-                    failed(error)
+            self._send_some()
         finally:
             self._is_sending = False
+
+    def _send_some(self) -> None:
+        # A loop of its own: where it begins anew, what a handler raises passes by the `finally` around it (Python 3.12).
+        while self._waiting and self._running < AHEAD * self._workers:
+            future, start = self._waiting.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            self._running += 1
+            failed = partial(self._done, future.set_exception)
+            try:
+                start(self._pool, callback=partial(self._done, future.set_result), error_callback=failed)
+            except Exception as error:  # noqa: BLE001 - the session's end, most likely: whoever waits must hear of it
+                failed(error)
 
     def _done(self, settle: Callable[[Any], None], outcome: Any) -> None:
         """A task is done: in the pool's thread."""

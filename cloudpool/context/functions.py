@@ -64,7 +64,7 @@ class Functions:
             if function.calls:
                 return
             self._idle[function.token] = function
-            while len(self._idle) > MOST_IDLE or (function.is_large and function.token in self._idle):
+            if function.is_large or len(self._idle) > MOST_IDLE:
                 _, idle = self._idle.popitem(last=function.is_large)
                 del self._functions[idle.token]
                 self._last = None

@@ -102,12 +102,12 @@ class Holdings:
         """Have the agent know of all that is held."""
         with self._lock:
             new = [i for i in list(self._counts) if i not in self._told]
-            self._told.update(new)
             for ids in mail.batches(new):
                 self._tell("holds", ids)
             for object_id in new:
-                # Dropped by a garbage collection within, which has told too early.
-                if object_id not in self._counts and object_id not in self._kept:
+                if object_id in self._counts or object_id in self._kept:
+                    self._told.add(object_id)  # only now: a handler may raise before
+                else:  # dropped by a garbage collection within, which has told too early
                     self._tell("drop", object_id)
 
     def inherit(self, parents: Holdings) -> None:

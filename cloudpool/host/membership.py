@@ -428,7 +428,7 @@ class Session:
                 return self._ask_apart(message)
             try:
                 self._is_asking = True
-                while self._owed:
+                for _ in range(self._owed):  # no `while`, see Channel._run_all_again
                     self._owed -= 1
                     self._answer()
                 return self._answer() if self._send(message) else None
@@ -649,8 +649,7 @@ class Session:
         self._close_parents_line()
 
     def descend(self, parent: Session, *, keeps_line: bool) -> None:
-        """Be a forked child's: with its parent's handles, shared memory, and line to the agent, which is taken from `parent`."""
-        self.holdings.inherit(parent.holdings)
+        """Be a forked child's: with its parent's shared memory, and line to the agent, which is taken from `parent`."""
         self.spread = parent.spread
         if keeps_line and parent._agent is not None:
             self._parents_line, parent._agent = parent._agent, None

@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from multiprocessing import process, util
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloudpool.errors import SessionLostError
 
@@ -242,15 +242,30 @@ def _adopt(info: SessionInfo, *, is_root: bool, heir: Callable[[Session], object
     _session = session
     if not _hooks_registered:
         _hooks_registered = True
+        os.register_at_fork(after_in_parent=_let_handlers_raise)
         os.register_at_fork(
             before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child
         )
+        os.register_at_fork(before=_let_handlers_raise)  # of these the last one is called first
     return session
 
 
 # -- fork: the parent says that the child will hold what it holds, the child lets go of the parent's descriptors --------
 
-_forking = threading.local()
+
+class _Forking(threading.local):
+    """What a thread's fork is about."""
+
+    expected = False  # it is a Process's
+    ticket: str | None = None
+    is_announced = True  # the agent knows of all that the parent holds
+    releases: tuple[Iterable[None], Any] | None = (
+        None  # who is iterated over releases its locks; and those of an outer fork
+    )
+
+
+_forking = _Forking()
+_RLock = type(_starting)
 
 
 def expect_child() -> None:
@@ -260,45 +275,63 @@ def expect_child() -> None:
 
 def take_ticket() -> str | None:
     """The ticket of this thread's last fork."""
-    ticket: str | None = getattr(_forking, "ticket", None)
-    _forking.ticket = None
+    ticket, _forking.ticket = _forking.ticket, None
     return ticket
 
 
+# A signal's handler may fork or raise wherever these have called something; what it raises Python reports, and forks all the same.
+# So the locks that are taken are noted, and released, without a call in between.
+
+
+def _let_handlers_raise() -> None:
+    """Instead of the next hook: of signals that have come meanwhile, as a fork takes its time, handlers are called first here."""
+
+
 def _before_fork() -> None:
-    if _session is not None and _session.lookout is not None:
-        _session.lookout.stop()  # before any lock: a finalizer in its thread may want one
-    _starting.acquire()
-    _forking.ticket = None
-    if _session is not None:
-        _session._lock.acquire()
-        if (_session._process or _session.holdings) and _session._over is None:
-            _forking.ticket = f"{_session.process}+{next(_session._numbers)}"
-            _session.holdings.announce(_forking.ticket)
+    taken: list[Any] = []
+    _forking.releases = map(_RLock.release, taken), _forking.releases
+    _forking.ticket, _forking.is_announced = None, False
+    try:
+        if _session is not None and _session.lookout is not None:
+            _session.lookout.stop()  # before any lock: a finalizer in its thread may want one
+    finally:
+        taken.extend(filter(_RLock.acquire, (_starting,)))
+        if _session is not None:
+            taken.extend(filter(_RLock.acquire, (_session._lock,)))
+    if _session is not None and (_session._process or _session.holdings) and _session._over is None:
+        _forking.ticket = f"{_session.process}+{next(_session._numbers)}"
+        _session.holdings.announce(_forking.ticket)
+    _forking.is_announced = True
 
 
 def _after_in_parent() -> None:
-    if _session is not None:
-        _session._lock.release()
-        if _session.lookout is not None:
-            _session.lookout.go_on()
-    _starting.release()
+    if _forking.releases is not None:
+        releases, _forking.releases = _forking.releases
+        _ = [*releases]  # all in one instruction
     _forking.expected = False
+    if _session is not None and _session.lookout is not None:
+        _session.lookout.go_on()
 
 
 def _after_in_child() -> None:
     global _session, _starting
     _starting = threading.RLock()
+    _forking.releases = None
     old = _session
     if old is None:
         return
-    ticket, expected = getattr(_forking, "ticket", None), getattr(_forking, "expected", False)
+    ticket, expected = _forking.ticket, _forking.expected
     _forking.expected = False
     old._lock = threading.RLock()
-    # Where its parent ends before the agent hears of this child, that holds what it holds by its copy of the line.
-    _session = _adopt(
-        old.info, is_root=False, heir=lambda new: new.descend(old, keeps_line=ticket is not None)
-    )
+
+    def descend(new: Session) -> None:
+        # Where its parent ends before the agent hears of this child, that holds what it holds by its copy of the line.
+        new.descend(old, keeps_line=ticket is not None)
+        if _forking.is_announced:
+            # Else the agent may know of this one alone: what it holds would go with it.
+            new.holdings.inherit(old.holdings)
+
+    _session = _adopt(old.info, is_root=False, heir=descend)
     old.drop()
     if ticket and not expected and _session.holdings:
         with suppress(SessionLostError):  # nothing left to tell

@@ -250,6 +250,7 @@ class Channel:
                 on_reply(CUT)
                 self._again()
                 if is_no_cut(error):
+                    self._run_again()
                     raise
             except CloudpoolError:
                 raise
@@ -364,16 +365,20 @@ class Channel:
         is_inner = self._is_inner
         try:
             self._is_running_again = self._is_inner = True
-            while self._redo:
-                try:
-                    self._redo[0]()
-                except (ReplyError, ServerError, ServerOutOfMemory) as error:
-                    if not self.is_open:  # it was not asked
-                        raise
-                    self._refused = self._refused or error
-                del self._redo[0]
+            self._run_all_again()
         finally:
             self._is_running_again, self._is_inner = False, is_inner
+
+    def _run_all_again(self) -> None:
+        # A loop of its own: where a loop begins anew, what a handler raises passes by the `finally` around it (Python 3.12).
+        while self._redo:
+            try:
+                self._redo[0]()
+            except (ReplyError, ServerError, ServerOutOfMemory) as error:
+                if not self.is_open:  # it was not asked
+                    raise
+                self._refused = self._refused or error
+            del self._redo[0]
 
     def _raise_refused(self) -> None:
         """What the server has answered to something posted: before a command, never instead of its reply."""
@@ -452,11 +457,11 @@ class Channel:
 
     def _abandon(self) -> None:
         """Close a broken connection, and tell the posted commands' callbacks that they were cut."""
-        old, self._connection = self._connection, None
+        old = self._connection
         if old is not None:
             self._killing = old.client_id
-            for on_reply in old.abandon():
-                on_reply(CUT)
+            old.abandon(CUT)
+            self._connection = None  # only now: interrupted, it is abandoned the next time
 
     def _again(self) -> None:
         """Replace a broken connection."""
@@ -467,7 +472,10 @@ class Channel:
             self._dialer.check()
 
     def _interrupted(self, look: Callable[[], Any] | None, undo: Callable[[Any], Any] | None) -> None:
-        """A signal handler raised while a reply was awaited: its late reply must not be taken for another's."""
+        """A signal handler raised while a reply was awaited: its late reply must not be taken for another's. What was posted
+        before had returned, and is not to wait for what its thread does next.
+        """
         self._again()
+        self._run_again()
         if look is not None and undo is not None and (found := look()) is not None:
             undo(found)

@@ -55,7 +55,7 @@ class Connection:
     so commands of one connection take effect in the order in which they were written. A forked child must `drop` it.
     """
 
-    __slots__ = ("_looks", "_pending", "_reader", "_sock", "client_id")
+    __slots__ = ("_is_midway", "_looks", "_pending", "_reader", "_sock", "client_id")
 
     MOST_PENDING = 512  # replies that may be under way before `post` reads some: bounds memory on both sides
 
@@ -64,6 +64,9 @@ class Connection:
         self._looks = LOOKS if sock.family == socket.AF_UNIX else 0
         self._reader = hiredis.Reader(replyError=ReplyError)
         self._pending: deque[OnReply | None] = deque()
+        self._is_midway = (
+            False  # in a command; or one was interrupted, and nothing on it can be understood any more
+        )
         self.client_id = 0
 
     def fileno(self) -> int:
@@ -124,23 +127,37 @@ class Connection:
             raise ConnectionResetError("the server closed the connection")
         return data
 
+    def _begin(self) -> None:
+        """A signal's handler may raise at any point of a command, and of what is done about that: so it is noted before."""
+        if self._is_midway:
+            raise ConnectionResetError("a command was interrupted")
+        self._is_midway = True
+
     def settle(self, within_s: float = math.inf) -> None:
         """Read the replies of all posted commands, or those that come in that time; errors, too, are their callbacks'."""
+        self._begin()
+        self._settle(within_s)
+        self._is_midway = False
+
+    def _settle(self, within_s: float = math.inf) -> None:
         pending, deadline = self._pending, time.monotonic() + within_s
         while pending:
             if within_s < math.inf and not self.readable(max(0.0, deadline - time.monotonic())):
                 return
-            reply = self.receive()
-            on_reply = pending.popleft()
+            reply, on_reply = self.receive(), pending[0]
             if on_reply is not None:
                 on_reply(reply)
+            pending.popleft()  # only now: should a signal's handler raise before, it hears that this was cut
 
     def call(self, *command: Any) -> Reply:
         """Send one command, wait for its reply. Raises ReplyError, or OSError when cut."""
-        self._sock.sendall(_packed(command))
+        packed = _packed(command)
+        self._begin()
+        self._sock.sendall(packed)
         if self._pending:
-            self.settle()
+            self._settle()
         reply = self.receive()
+        self._is_midway = False
         if isinstance(reply, ReplyError):
             try:
                 raise reply
@@ -151,9 +168,10 @@ class Connection:
     def call_many(self, commands: Iterable[tuple[Any, ...]]) -> list[Reply]:
         """Send several commands at once, wait for all replies. Error replies stand in the list."""
         packed = [_packed(c) for c in commands]
+        self._begin()
         self._sock.sendall(b"".join(packed))
         if self._pending:
-            self.settle()
+            self._settle()
         replies = []
         for _ in packed:
             replies.append(self.receive())
@@ -161,14 +179,18 @@ class Connection:
                 raise ServerError(
                     f"the server refuses the connection ({replies[-1]}).\n{_advice(str(replies[-1]))}"
                 )
+        self._is_midway = False
         return replies
 
     def post(self, *command: Any, on_reply: OnReply | None = None) -> None:
         """Send one command and do not wait; `on_reply` gets the reply (an error too) when it is read. It raises nothing."""
+        packed = _packed(command)
+        self._begin()
         if len(self._pending) >= self.MOST_PENDING:
-            self.settle()
-        self._sock.sendall(_packed(command))
+            self._settle()
         self._pending.append(on_reply)
+        self._sock.sendall(packed)
+        self._is_midway = False
 
     def last_word(self) -> ReplyError | None:
         """What the server said before it closed the connection unasked."""
@@ -178,12 +200,14 @@ class Connection:
             return said if isinstance(said, ReplyError) else None
         return None
 
-    def abandon(self) -> list[OnReply]:
-        """Close; the callbacks of posted commands whose fate is now unknown."""
+    def abandon(self, fate: Reply) -> None:
+        """Close; posted commands' callbacks get `fate`. When that is interrupted and called again, the rest of them do."""
         self.close()
-        left = [f for f in self._pending if f is not None]
-        self._pending.clear()
-        return left
+        while self._pending:
+            on_reply = self._pending[0]
+            if on_reply is not None:
+                on_reply(fate)
+            self._pending.popleft()
 
     def close(self) -> None:
         self._sock.close()

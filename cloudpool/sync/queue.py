@@ -25,6 +25,7 @@ from cloudpool.host.ahead import file_name
 from cloudpool.host.membership import Session
 from cloudpool.store.blobs import finds_no_place
 from cloudpool.store.channel import Account, Channel
+from cloudpool.store.interruption import is_handlers
 from cloudpool.store.wire import Reply, ReplyError
 from cloudpool.sync import payload
 from cloudpool.sync.ahead import Reading
@@ -124,18 +125,26 @@ class Items(Shared):
             if reply == 1 and not part.unsure:
                 while part.unconfirmed and part.unconfirmed[0][0] <= number:
                     part.unconfirmed.popleft()
-            elif not part.unsure:
-                part.unsure = True
+            else:
+                doubt()
+
+        def doubt() -> None:
+            if not part.unsure:
                 channel.later(lambda: self._confirm(channel, part))
+                part.unsure = True  # only now: a handler may raise in between
 
         with channel.lock:  # against the lookout, which sends again whatever is unconfirmed
             if part.unsure:
                 channel.settle()
             part.raise_refused()
             number = part.number = part.number + 1
-            part.unconfirmed.append((number, message))
-            arguments = self._arguments(channel, number, message, False)
-            channel.post_script("queue_put", (self._base,), arguments, on_reply)
+            try:
+                part.unconfirmed.append((number, message))
+                arguments = self._arguments(channel, number, message, False)
+                channel.post_script("queue_put", (self._base,), arguments, on_reply)
+            except BaseException:  # a handler's: whether it was sent, the next command makes sure
+                doubt()
+                raise
 
     def _confirm(self, channel: Channel, part: _Part) -> None:
         """Send again, in order, what may not have arrived: the numbers keep what has from being put twice.
@@ -520,7 +529,7 @@ class Queue(_Face, queues.Queue):
         try:
             message = self._pack(obj)
         except Exception as error:
-            if finds_no_place(error):
+            if finds_no_place(error) or is_handlers(error):
                 raise
             self._on_queue_feeder_error(error, obj)
             return

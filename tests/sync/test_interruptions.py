@@ -1,19 +1,30 @@
 """What runs in the middle of something else: signal handlers, short timeouts, threads that have ended, dropped objects."""
 
+import contextlib
 import gc
 import os
 import signal
 import socket
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from queue import Empty
 
 import pytest
 from needed import needed
 
+import cloudpool
 from cloudpool.connection import wait
 from cloudpool.host import session as sessions
 from cloudpool.store.wire import ReplyError
+
+LINE = ("/sync/queue.py", "/store/channel.py", "/store/wire.py")
+FORK = ("/host/session.py", "/host/membership.py", "/host/holdings.py", "/store/lookout.py")
+# Not where these begin: there is a hook before them for handlers of signals that have come before.
+HOOKS = [
+    hook.__code__ for hook in (sessions._before_fork, sessions._after_in_parent, sessions._after_in_child)
+]
+STRIDE = 29  # of the second points that are tried with a first one; with the next one they are others
 
 
 @pytest.fixture
@@ -270,3 +281,112 @@ def test_what_the_server_refused_an_ended_thread_is_said_to_the_next_and_no_line
     assert set(session.channels()) == lines
     assert in_a_thread(ctx.Lock)[1] in lines
     assert queue.get(timeout=10) == "arrives"
+
+
+class Interruption(TimeoutError):
+    """As a cut connection raises."""
+
+
+def interrupt(_signal, frame):
+    raise Interruption(f"in {frame.f_code.co_qualname}, line {frame.f_lineno}")
+
+
+def interrupt_at(number, files):
+    """Have the handler called at that point, of those at which one may be in these files. Their number, in a list."""
+    passed = [0]
+
+    def at_point(frame, event, _argument):
+        is_point = event == "c_return" or (event == "call" and frame.f_code not in HOOKS)
+        if is_point and frame.f_code.co_filename.endswith(files):
+            passed[0] += 1
+            if passed[0] == number:
+                interrupt(signal.SIGUSR1, frame)  # raising takes `at_point` off, too
+
+    sys.setprofile(at_point)
+    return passed
+
+
+@pytest.fixture
+def handler():
+    signal.signal(signal.SIGUSR1, interrupt)
+    yield
+    sys.setprofile(None)
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+
+
+def drained(queue):
+    items = []
+    with contextlib.suppress(Empty):
+        while True:
+            items.append(queue.get_nowait())
+    return items
+
+
+# A socket that is being opened when a handler raises is closed with its last reference, and says so.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_line_is_in_step_whatever_two_points_it_is_interrupted_at(server, handler, monkeypatch):
+    """The second while the first is dealt with. What was put is there once, and each answer is that of its own question."""
+    session, queue = sessions.current(), cloudpool.Queue()
+    queue.put("first")
+    queue.get()
+    channel, interrupted = session.channel(), type(session.channel())._interrupted
+    first, second, seconds, next_item = 1, 0, [0], 0
+
+    def deal_with(self, look, undo):
+        nonlocal seconds
+        if second:
+            seconds = interrupt_at(second, LINE)
+        return interrupted(self, look, undo)
+
+    monkeypatch.setattr(type(channel), "_interrupted", deal_with)
+    while True:
+        seconds, put = [0], []
+        next_item += 3
+        points = interrupt_at(first, LINE)
+        try:
+            for n in range(next_item, next_item + 3):
+                queue.put(n)
+                put.append(n)
+            assert channel.call("ECHO", first) == str(first).encode()
+        except Interruption as raised:
+            where = str(raised)
+        else:
+            where = ""
+        sys.setprofile(None)
+        assert channel.call("ECHO", "own") == b"own", where
+        got = drained(queue)
+        assert got == [*range(next_item, next_item + 3)][: len(got)], where
+        assert len(got) >= len(put), where
+        if seconds[0] >= second > 0:
+            second += STRIDE
+        elif points[0] < first:
+            break
+        else:
+            first, second = first + 1, 1 + first % STRIDE
+    assert first > 20
+
+
+def is_free(lock):
+    is_taken = lock.acquire(timeout=5)
+    if is_taken:
+        lock.release()
+    return is_taken
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # that is how Python tells it
+def test_a_fork_that_is_interrupted_at_any_point_leaves_nothing_locked(server, handler):
+    queue, point = cloudpool.Queue(), 0
+    while True:
+        point += 1
+        points = interrupt_at(point, FORK)
+        if (child := os.fork()) == 0:
+            os._exit(0)
+        sys.setprofile(None)
+        os.waitpid(child, 0)
+        with ThreadPoolExecutor(1) as another:
+            assert all(another.map(is_free, (sessions._starting, sessions.current()._lock)))
+            queue.put(point)
+            assert another.submit(queue.get).result() == point
+        if points[0] < point:
+            break
+    assert point > 10
