@@ -2,7 +2,8 @@
 
 Each script in scripts/ drives one library or a few of a kind, and says in `# requires:` what must be installed. All run
 unedited under `python -m cloudpool run`; those that hand the library a pool, queue or context also with their import
-line changed, where the library itself still imports the stdlib. `# one host:` says why one cannot have its processes elsewhere.
+line changed, where the library itself still imports the stdlib. `# one host:` says why one cannot have its processes elsewhere,
+`# kills:` that it ends its processes, and how.
 """
 
 import re
@@ -26,10 +27,14 @@ def need_what_it_requires(script):
         pytest.skip(said[1])
 
 
+def kills(script):
+    return re.search(r"^# kills: ", script.read_text(), flags=re.MULTILINE) is not None
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
 def test_library_does_the_same_unedited_under_run(script, tmp_path, tcp_server):
     need_what_it_requires(script)
-    assert_same_on_cloudpool(tcp_server, [script], tmp_path)
+    assert_same_on_cloudpool(tcp_server, [script], tmp_path, kills=kills(script))
 
 
 @pytest.mark.parametrize("script", EDITABLE, ids=[script.stem for script in EDITABLE])
@@ -45,4 +50,4 @@ def test_library_does_the_same_when_given_cloudpools_pools_and_contexts(script, 
     assert not IMPORT.search(text)
     edited = tmp_path / script.name
     edited.write_text(text)
-    assert_same_on_cloudpool(tcp_server, [script], tmp_path, on_cloudpool=[edited])
+    assert_same_on_cloudpool(tcp_server, [script], tmp_path, kills=kills(script), on_cloudpool=[edited])

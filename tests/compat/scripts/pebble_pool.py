@@ -1,6 +1,7 @@
 """pebble: a ProcessPool with timeouts, cancellation and dying workers; the process and synchronized decorators."""
 
 # requires: pebble
+# kills: the pool ends idle workers by SIGTERM, with its lock or without
 import multiprocessing
 import os
 import threading
