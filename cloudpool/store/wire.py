@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from inspect import signature
-from typing import Any
+from typing import Any, NoReturn
 
 import hiredis
 
@@ -27,6 +27,9 @@ from cloudpool.store.interruption import is_no_cut
 MOST_BYTES = 512 << 20  # the server's proto-max-bulk-len: it ends a connection that sends more at once
 CHUNK = 65536  # more would have malloc map and unmap memory for each reply: 28 us a round trip instead of 15
 LOOKS = 30  # about 20 us; a wake-up across cores takes 25
+
+# What hiredis raises where no reply is: a map with a list as a key, for one, or 2**30 elements.
+NO_REPLY = (hiredis.ProtocolError, TypeError, MemoryError)
 
 Reply = Any
 OnReply = Callable[[Reply], None]
@@ -91,7 +94,7 @@ class Connection:
         return bool(self._reader.has_data() or poller.poll(1000 * within_s))
 
     def send(self, *command: Any) -> None:
-        self._sock.sendall(_packed(command))
+        self._sock.sendall(packed(command))
 
     def receive(self) -> Reply:
         """The next reply as it stands; an error reply is returned, not raised. Raises OSError when the connection is cut,
@@ -103,15 +106,14 @@ class Connection:
             while reply is False:
                 self._reader.feed(self._more())
                 reply = gets()
-        except (
-            hiredis.ProtocolError,
-            TypeError,
-            MemoryError,
-        ) as error:  # a map with a list as a key; 2**30 elements
-            if is_no_cut(error):
-                raise
-            raise ConnectionResetError(f"the server sent what is no reply ({error})") from None
+        except NO_REPLY as error:
+            self._misunderstood(error)
         return reply
+
+    def _misunderstood(self, error: Exception) -> NoReturn:
+        if is_no_cut(error):
+            raise error
+        raise ConnectionResetError(f"the server sent what is no reply ({error})") from None
 
     def _more(self) -> bytes:
         """The next bytes. A server on this machine answers in less time than it takes to sleep and be woken: look first."""
@@ -140,20 +142,26 @@ class Connection:
         self._is_midway = False
 
     def _settle(self, within_s: float = math.inf) -> None:
-        pending, deadline = self._pending, time.monotonic() + within_s
+        pending, gets, deadline = self._pending, self._reader.gets, time.monotonic() + within_s
         while pending:
-            if within_s < math.inf and not self.readable(max(0.0, deadline - time.monotonic())):
-                return
-            reply, on_reply = self.receive(), pending[0]
+            try:
+                reply = gets()
+            except NO_REPLY as error:
+                self._misunderstood(error)
+            if reply is False:
+                if within_s < math.inf and not self.readable(max(0.0, deadline - time.monotonic())):
+                    return
+                reply = self.receive()
+            on_reply = pending[0]
             if on_reply is not None:
                 on_reply(reply)
             pending.popleft()  # only now: should a signal's handler raise before, it hears that this was cut
 
     def call(self, *command: Any) -> Reply:
         """Send one command, wait for its reply. Raises ReplyError, or OSError when cut."""
-        packed = _packed(command)
+        data = packed(command)
         self._begin()
-        self._sock.sendall(packed)
+        self._sock.sendall(data)
         if self._pending:
             self._settle()
         reply = self.receive()
@@ -167,13 +175,13 @@ class Connection:
 
     def call_many(self, commands: Iterable[tuple[Any, ...]]) -> list[Reply]:
         """Send several commands at once, wait for all replies. Error replies stand in the list."""
-        packed = [_packed(c) for c in commands]
+        data = [packed(c) for c in commands]
         self._begin()
-        self._sock.sendall(b"".join(packed))
+        self._sock.sendall(b"".join(data))
         if self._pending:
             self._settle()
         replies = []
-        for _ in packed:
+        for _ in data:
             replies.append(self.receive())
             if isinstance(replies[-1], ReplyError) and "max number of clients" in str(replies[-1]):
                 raise ServerError(
@@ -184,12 +192,15 @@ class Connection:
 
     def post(self, *command: Any, on_reply: OnReply | None = None) -> None:
         """Send one command and do not wait; `on_reply` gets the reply (an error too) when it is read. It raises nothing."""
-        packed = _packed(command)
+        self.post_packed(packed(command), (on_reply,))
+
+    def post_packed(self, data: bytes, on_replies: tuple[OnReply | None, ...]) -> None:
+        """As `post`, of commands that are packed; `on_replies` get their replies."""
         self._begin()
         if len(self._pending) >= self.MOST_PENDING:
             self._settle()
-        self._pending.append(on_reply)
-        self._sock.sendall(packed)
+        self._pending.extend(on_replies)
+        self._sock.sendall(data)
         self._is_midway = False
 
     def last_word(self) -> ReplyError | None:
@@ -213,17 +224,17 @@ class Connection:
         self._sock.close()
 
 
-def _packed(command: tuple[Any, ...]) -> bytes:
+def packed(command: tuple[Any, ...]) -> bytes:
     """Raises ServerError for what the server takes for an attack: it would end the connection, again and again."""
     # hiredis has str() make a number's digits, where a signal's handler may raise: then it crashes.
     words: Any = tuple([b"%d" % x if type(x) is int else x for x in command])
-    packed: bytes = hiredis.pack_command(words)
-    if len(packed) > MOST_BYTES:
+    data: bytes = hiredis.pack_command(words)
+    if len(data) > MOST_BYTES:
         raise ServerError(
-            f"{len(packed)} bytes are too many for one command: the server takes {MOST_BYTES} at most.\n"
+            f"{len(data)} bytes are too many for one command: the server takes {MOST_BYTES} at most.\n"
             "Large objects in queues, pipes and results have no such limit; keys of a dict, and a manager's Array, do."
         )
-    return packed
+    return data
 
 
 def open_unix(path: str) -> Connection:

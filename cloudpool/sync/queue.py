@@ -1,11 +1,11 @@
 """Queue, JoinableQueue, SimpleQueue: a list of messages.
 
-    put: items <- message, numbered by its party, so that one sent again is put once
+    put: items <- message, numbered by its party, so that one sent again is put once (sync/puts.py)
     get: items --BLMOVE--> taken:<party>, unpickle, then "taken" leaves, then it is returned (where only one thread reads,
          several items at once: sync/ahead.py)
 
-`put` does not wait for its reply (nor for a feeder thread): replies are read before the thread's next command, and by
-the process's end. So what a thread has put is in the server before anything that it does there afterwards.
+`put` does not wait for its reply, nor for a feeder thread. What a thread has put is in the server before anything that it
+does there afterwards.
 """
 
 from __future__ import annotations
@@ -20,40 +20,31 @@ from multiprocessing.synchronize import SEM_VALUE_MAX
 from queue import Empty, Full
 from typing import Any
 
-from cloudpool.errors import ServerError, ServerOutOfMemory, SessionLostError
+from cloudpool.errors import ServerOutOfMemory
 from cloudpool.host.ahead import file_name
 from cloudpool.host.membership import Session
+from cloudpool.store import wire
 from cloudpool.store.blobs import finds_no_place
 from cloudpool.store.channel import Account, Channel
 from cloudpool.store.interruption import is_handlers
-from cloudpool.store.wire import Reply, ReplyError
+from cloudpool.store.wire import Reply
 from cloudpool.sync import payload
 from cloudpool.sync.ahead import Reading
+from cloudpool.sync.puts import EXEC, BoundedPuts, NativePuts, Puts
 from cloudpool.sync.readiness import Readiness
 from cloudpool.sync.shared import Shared
 from cloudpool.sync.timeout import check_of_poll, check_of_semaphore
 
-MISSING = -1  # what queue_put.lua answers when an earlier put of the party is not there
-
 
 class _Part:
-    """What a thread does at one queue: its puts that the server has not confirmed, in order; how often it got and said done;
-    how it reads.
-    """
+    """What a thread does at one queue: its puts; how often it got and said done; how it reads."""
 
-    __slots__ = ("done", "got", "number", "reading", "refused", "unconfirmed", "unsure")
+    __slots__ = ("done", "got", "puts", "reading")
 
-    def __init__(self) -> None:
-        self.number = self.got = self.done = 0
-        self.unconfirmed: deque[tuple[int, bytes]] = deque()
-        self.unsure = False  # one did not take effect, or its reply is lost: all must be sent again
-        self.refused: Exception | None = None  # why the server has not taken one of them
+    def __init__(self, puts: Puts) -> None:
+        self.puts = puts
+        self.got = self.done = 0
         self.reading: Reading | None = None
-
-    def raise_refused(self) -> None:
-        refused, self.refused = self.refused, None
-        if refused is not None:
-            raise refused
 
 
 class Items(Shared):
@@ -61,15 +52,16 @@ class Items(Shared):
 
     _kind = "queue"
 
-    def __init__(self, maxsize: int = 0, joinable: bool = False) -> None:
+    def __init__(self, maxsize: int = 0, joinable: bool = False, counted: bool = False) -> None:
+        """`joinable`: an item that was got comes back until it is done. `counted`: of how many are not, it is asked."""
         self._create(("SADD", "parties", ""), ("HSET", "state", "joinable", int(joinable)))
-        self._restore((maxsize, joinable))
+        self._restore((maxsize, joinable, counted or joinable))
 
     def _extra(self) -> Any:
-        return self.maxsize, self.joinable
+        return self.maxsize, self.joinable, self._counts
 
     def _restore(self, extra: Any) -> None:
-        self.maxsize, self.joinable = extra
+        self.maxsize, self.joinable, self._counts = extra
         self.where = f"{self._id} item".encode()
 
     def _let_go(self, session: Session) -> None:
@@ -82,10 +74,16 @@ class Items(Shared):
 
     def _part(self, channel: Channel) -> _Part:
         """The calling thread's, whichever handle of the queue it uses."""
-        if self._id not in channel.numbered:
-            channel.numbered[self._id] = _Part()
-        part: _Part = channel.numbered[self._id]
-        return part
+        try:
+            return channel.numbered[self._id]  # type: ignore[no-any-return] # it has what any object wants
+        except KeyError:
+            return channel.numbered.setdefault(self._id, _Part(self._puts(channel)))  # type: ignore[no-any-return]
+
+    def _puts(self, channel: Channel) -> Puts:
+        session = self._here()
+        if self.maxsize:
+            return BoundedPuts(session, channel, self._base, self.maxsize)
+        return (Puts if self._counts or session.ttl_ms else NativePuts)(session, channel, self._base)
 
     def put(self, message: bytes, timeout: float | None = None) -> bool:
         """Put; when bounded and full block `timeout` seconds at most (None: for ever), then False.
@@ -93,108 +91,10 @@ class Items(Shared):
         Raises what the server answered to an earlier put of this thread that it has not taken (ServerOutOfMemory).
         """
         try:
-            return self._put(message, timeout)
+            return self._part(self._here().join(self._id)).puts.put(message, timeout)
         except ServerOutOfMemory:
             self.refuse(message)
             raise
-
-    def _put(self, message: bytes, timeout: float | None) -> bool:
-        channel = self._here().join(self._id)
-        part = self._part(channel)
-        if not self.maxsize:
-            self._post(channel, part, message)
-            return True
-        if part.unsure:  # one was interrupted: it may have taken effect
-            part.number = int(channel.call("HGET", self._base + "seen", channel.party) or 0)
-            part.unsure = False
-        part.number += 1
-        try:
-            if self._put_bounded(channel, part.number, message, timeout):
-                return True
-        except BaseException:
-            part.unsure = True
-            raise
-        part.number -= 1
-        return False
-
-    def _arguments(self, channel: Channel, number: int, message: bytes, join_line: bool) -> tuple[Any, ...]:
-        return (channel.party, number, self.maxsize, self._session.ttl_ms, int(join_line), message)
-
-    def _post(self, channel: Channel, part: _Part, message: bytes) -> None:
-        def on_reply(reply: Reply) -> None:
-            if reply == 1 and not part.unsure:
-                while part.unconfirmed and part.unconfirmed[0][0] <= number:
-                    part.unconfirmed.popleft()
-            else:
-                doubt()
-
-        def doubt() -> None:
-            if not part.unsure:
-                channel.later(lambda: self._confirm(channel, part))
-                part.unsure = True  # only now: a handler may raise in between
-
-        with channel.lock:  # against the lookout, which sends again whatever is unconfirmed
-            if part.unsure:
-                channel.settle()
-            part.raise_refused()
-            number = part.number = part.number + 1
-            try:
-                part.unconfirmed.append((number, message))
-                arguments = self._arguments(channel, number, message, False)
-                channel.post_script("queue_put", (self._base,), arguments, on_reply)
-            except BaseException:  # a handler's: whether it was sent, the next command makes sure
-                doubt()
-                raise
-
-    def _confirm(self, channel: Channel, part: _Part) -> None:
-        """Send again, in order, what may not have arrived: the numbers keep what has from being put twice.
-
-        What the server refuses (it is out of memory) is left out, and the next put to this queue says so.
-        """
-        while part.unconfirmed:
-            number, message = part.unconfirmed[0]
-            try:
-                self._put_numbered(channel, number, message, False)
-            except (ReplyError, ServerError, ServerOutOfMemory) as refused:
-                if not channel.is_open:  # the server was not asked: it may have it
-                    raise
-                payload.discard(message, self._session)
-                part.refused = refused
-                part.number -= 1
-                later = [(n - 1, m) for n, m in part.unconfirmed][1:]
-                part.unconfirmed = deque(later)
-            else:
-                part.unconfirmed.popleft()
-        part.unsure = False
-
-    def _put_numbered(self, channel: Channel, number: int, message: bytes, join_line: bool) -> bool:
-        """Whether it is in. Raises SessionLostError when the server does not know of all that this thread had put before:
-        what is confirmed is put once and in order, so the server has lost it.
-        """
-        arguments = self._arguments(channel, number, message, join_line)
-        outcome = channel.script("queue_put", (self._base,), arguments)
-        if outcome == MISSING:
-            self._session.check()  # who knows why, says it
-            raise SessionLostError("the server has lost what was put into this queue before.")
-        return bool(outcome)
-
-    def _put_bounded(self, channel: Channel, number: int, message: bytes, timeout: float | None) -> bool:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        room = f"{self._base}room:{channel.party}"
-        wait = timeout is None or timeout > 0
-        while not self._put_numbered(channel, number, message, wait):
-            if not wait:
-                return False
-            left = None if deadline is None else deadline - time.monotonic()
-            try:
-                offered = channel.block(lambda seconds: ("BLMOVE", room, room, "LEFT", "LEFT", seconds), left)
-            except BaseException:
-                channel.script("queue_leave", (self._base,), (channel.party, self._session.ttl_ms))
-                raise
-            if offered is None:
-                wait = False  # once more without waiting: room may have come at the last moment
-                channel.script("queue_leave", (self._base,), (channel.party, self._session.ttl_ms))
-        return True
 
     def refuse(self, message: bytes) -> None:
         """The message that this thread has packed last was not put."""
@@ -205,15 +105,16 @@ class Items(Shared):
         """Wait until all that this thread has put is in the server. Raises what the server answered to what it has not taken."""
         channel = self._here().channel()
         channel.settle()
-        self._part(channel).raise_refused()
+        self._part(channel).puts.raise_refused()
 
     # -- get --------------------------------------------------------------------------------------------------------
 
     def get(self, timeout: float | None = None) -> Any:
         """The next object; blocks `timeout` seconds at most (None: for ever). Raises Empty, or what unpickling raises."""
         check_of_poll(timeout)
-        channel = self._here().join(self._id)
-        if not self._can_be_ahead:
+        session = self._here()
+        channel = session.join(self._id)
+        if not self._can_be_ahead(session):
             message = self._take(channel, timeout)
         else:
             reading = self._reading(channel)
@@ -275,23 +176,37 @@ class Items(Shared):
         part.got += 1
         keys = (self._base,)
         arguments = (channel.party, part.got, kept, self.maxsize, self._session.ttl_ms)
+        again = partial(channel.script, "queue_taken", keys, arguments)
 
         def on_reply(reply: Reply) -> None:
             if not isinstance(reply, int):
-                channel.heard(reply, lambda: channel.script("queue_taken", keys, arguments))
+                channel.heard(reply, again)
             elif part.reading is not None:
                 part.reading.waiting = reply
 
-        channel.post_script("queue_taken", keys, arguments, on_reply)
+        if part.reading is None or not part.reading.is_over:
+            channel.post_script("queue_taken", keys, arguments, on_reply)
+            return
+        # Of a queue of the private server that several read: nobody waits for room, nor is it of interest how many items wait.
+        taken = f"{self._base}taken:{channel.party}"
+        commands = (
+            ("MULTI",),
+            ("HSET", self._base + "seen", f"got:{channel.party}", part.got),
+            ("DEL", taken),
+            EXEC,
+        )
+        channel.post_packed(
+            b"".join(map(wire.packed, commands)),
+            (None, None, None, lambda reply: None if isinstance(reply, list) else channel.later(again)),
+        )
 
     def _get_ahead(self, channel: Channel, reading: Reading) -> tuple[Any] | None:
         with self._session.holdings.in_receipt():
             return reading.get(channel, self._unpack, self._discard)
 
-    @property
-    def _can_be_ahead(self) -> bool:
+    def _can_be_ahead(self, session: Session) -> bool:
         """All processes must be on this host, and an item that was given must be of no account to others."""
-        return not (self.maxsize or self.joinable or self._here().info.redis_url)
+        return not (self.maxsize or self.joinable or session.info.redis_url)
 
     def _reading(self, channel: Channel) -> Reading:
         """How the thread reads, or looks."""
@@ -307,14 +222,14 @@ class Items(Shared):
 
     def __len__(self) -> int:
         self.settle()
-        if not self._can_be_ahead:
+        if not self._can_be_ahead(self._here()):
             return int(self._session.channel().call("LLEN", self._base + "items"))
         channel = self._here().join(self._id)
         return self._reading(channel).size(channel)
 
     def share(self) -> None:
         """From now on whatever waits is in the list `items`, for whoever looks there."""
-        if self._can_be_ahead:
+        if self._can_be_ahead(self._here()):
             channel = self._here().join(self._id)
             self._reading(channel).share(channel)
 

@@ -10,6 +10,7 @@ import pytest
 
 import cloudpool
 from cloudpool.host import session as sessions
+from cloudpool.sync.puts import Puts
 
 ctx = cloudpool.get_context("fork")
 NAME = "cloudpool-lookout"
@@ -49,7 +50,7 @@ def test_item_of_an_idle_thread_arrives_once(kind, direction, proxy):
 def test_item_arrives_once_though_its_put_meets_the_lookout_that_sends_others_again(proxy, monkeypatch):
     q = ctx.SimpleQueue()
     q.put(0)
-    channel, arguments = sessions.current().channel(), q._items._arguments
+    channel, arguments = sessions.current().channel(), Puts._arguments
 
     def meet(*args):
         monkeypatch.undo()
@@ -57,7 +58,7 @@ def test_item_arrives_once_though_its_put_meets_the_lookout_that_sends_others_ag
         elsewhere(channel.look_after)
         return arguments(*args)
 
-    monkeypatch.setattr(q._items, "_arguments", meet)
+    monkeypatch.setattr(Puts, "_arguments", meet)
     q.put(1)
     q.put(2)
     assert [elsewhere(q.get) for _ in range(3)] == [0, 1, 2]

@@ -18,7 +18,7 @@ from cloudpool.connection import wait
 from cloudpool.host import session as sessions
 from cloudpool.store.wire import ReplyError
 
-LINE = ("/sync/queue.py", "/store/channel.py", "/store/wire.py")
+LINE = ("/sync/queue.py", "/sync/puts.py", "/store/channel.py", "/store/wire.py")
 FORK = ("/host/session.py", "/host/membership.py", "/host/holdings.py", "/store/lookout.py")
 # Not where these begin: there is a hook before them for handlers of signals that have come before.
 HOOKS = [

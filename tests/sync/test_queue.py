@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cloudpool import queues
-from cloudpool.errors import SessionLostError
+from cloudpool.errors import ServerOutOfMemory, SessionLostError
 from cloudpool.host import session as sessions
 
 KINDS = ["Queue", "JoinableQueue", "SimpleQueue"]
@@ -380,6 +380,22 @@ def test_items_of_a_bounded_one_are_got_once_while_connections_are_cut(ctx, star
     finish(*processes)
     assert sorted(got) == sorted((number, n) for number in range(3) for n in range(60))
     jobs.join()
+
+
+def test_what_a_server_without_memory_refuses_is_said_and_the_rest_is_in_order(ctx, store):
+    queue = ctx.Queue()
+    put(queue, range(5))
+    assert queue.qsize() == 5
+    try:
+        store.call("CONFIG", "SET", "maxmemory", 1)
+        put(queue, range(100, 140))
+        with pytest.raises(ServerOutOfMemory):
+            queue.qsize()
+    finally:
+        store.call("CONFIG", "SET", "maxmemory", 0)
+    put(queue, range(5, 50))
+    assert [queue.get(timeout=10) for _ in range(50)] == [*range(50)]
+    assert queue.empty()
 
 
 @pytest.mark.parametrize("maxsize", [0, 10])
