@@ -362,6 +362,20 @@ def test_items_are_got_once_while_connections_are_cut(ctx, start, finish, store)
     assert jobs.empty()
 
 
+def test_bursts_of_puts_are_there_once_and_in_order_while_connections_are_cut(ctx, start, finish, store):
+    jobs, count = ctx.Queue(), 3000
+    processes = [start(put, jobs, [(number, n) for n in range(count)]) for number in range(3)]
+    got = []
+    while len(got) < 3 * count:
+        got.append(jobs.get())
+        if len(got) % 150 == 0:
+            store.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    finish(*processes)
+    assert jobs.empty()
+    for producer in range(3):
+        assert [n for number, n in got if number == producer] == [*range(count)]
+
+
 def put_and_get(jobs, say, number, times):
     for n in range(times):
         jobs.put((number, n))
