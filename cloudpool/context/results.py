@@ -73,8 +73,8 @@ class Condition(threading.Condition):
         waiter, woken = threading.Lock(), False
         waiter.acquire()
         self._waiters.append(waiter)  # type: ignore[attr-defined] # private: `notify` of the stdlib wakes whoever is there
-        self.release()
         try:
+            self.release()  # a handler may raise behind it: then it is to be taken again, too
             woken = _acquired(waiter, deadline)
         finally:
             self.acquire()
