@@ -1,55 +1,71 @@
 """A thread's puts into a queue: in order, each once, whatever becomes of its connection.
 
-    Puts         a script for each, numbered: sent again, it is put once
-    NativePuts   on the private server: the same by native commands, in half the time. They count, so who is interrupted in the
-                 middle of one counts anew before the next
+    Puts         sent without waiting: the answer is read before the thread's next command, and by the process's end
     BoundedPuts  where there may be no room: each waits for its answer
 
-All but the bounded ones do not wait for an answer: it is read before the thread's next command, and by the process's end.
+Each is numbered, so the server has what is sent again put once.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Any, NoReturn
 
 from cloudpool.errors import ServerError, ServerOutOfMemory, SessionLostError
 from cloudpool.host.membership import Session
-from cloudpool.store import wire
+from cloudpool.store import scripts, wire
 from cloudpool.store.channel import Channel
-from cloudpool.store.refusals import as_ours
-from cloudpool.store.wire import OnReply, Reply, ReplyError
+from cloudpool.store.wire import Reply, ReplyError
 from cloudpool.sync import payload
 
 MISSING = -1  # what queue_put.lua answers when an earlier put of the party is not there
-EXEC = ("EXEC",)
-_EXEC = wire.packed(EXEC)
+
+
+Unconfirmed = tuple[int, bytes, object]  # number, message, and the queue's handle: the queue stays as long
 
 
 class Puts:
     """`put` raises what the server answered to an earlier one that it has not taken (ServerOutOfMemory)."""
 
-    __slots__ = ("_base", "_channel", "_is_unsure", "_number", "_refused", "_session", "_unconfirmed")
+    __slots__ = (
+        "_base",
+        "_begins",
+        "_channel",
+        "_is_unsure",
+        "_number",
+        "_on_replies",
+        "_refused",
+        "_session",
+        "_then",
+        "_unconfirmed",
+    )
 
     def __init__(self, session: Session, channel: Channel, base: str) -> None:
         self._session, self._channel, self._base = session, channel, base
         self._number = 0  # of the last one
-        self._unconfirmed: deque[tuple[int, bytes]] = deque()
+        self._unconfirmed: deque[Unconfirmed] = deque()
         self._is_unsure = False  # one did not take effect, or its reply is lost: all must be sent again
         self._refused: Exception | None = None  # why the server has not taken one of them
+        # queue_put's command without number and message, packed once for all: a third of the time of a put.
+        begins = wire.packed(("EVALSHA", scripts.digest("queue_put"), 1, base, channel.party))
+        ends = wire.packed((0, session.ttl_ms, 0))
+        self._begins, self._then = b"*10" + begins.removeprefix(b"*5"), ends.removeprefix(b"*3\r\n")
+        self._on_replies = (self._heard,)
 
-    def put(self, message: bytes, timeout: float | None) -> bool:
+    def put(self, message: bytes, timeout: float | None, handle: object) -> bool:
         """True: there is room, so `timeout` is of no use."""
         channel = self._channel
         with channel.lock:  # against the lookout, which sends again whatever is unconfirmed
             if self._is_unsure:
                 channel.settle()
-            self.raise_refused()
+            if self._refused is not None:
+                self.raise_refused()
             number = self._number = self._number + 1
             try:
-                self._unconfirmed.append((number, message))
-                channel.post_script("queue_put", (self._base,), self._arguments(number, message), self._heard)
+                self._unconfirmed.append((number, message, handle))
+                digits, size = b"%d" % number, len(message)
+                words = (self._begins, len(digits), digits, self._then, size, message)
+                channel.post_packed(b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % words, self._on_replies)
             except BaseException:  # a handler's: whether it was sent, the next command makes sure
                 self._doubt()
                 raise
@@ -62,9 +78,7 @@ class Puts:
 
     def _heard(self, reply: Reply) -> None:
         """Of the first that is unconfirmed, unless all are to be sent again."""
-        if self._is_unsure:
-            return
-        if reply == 1:
+        if reply == 1 and not self._is_unsure:
             self._unconfirmed.popleft()
         else:
             self._doubt()
@@ -80,7 +94,7 @@ class Puts:
         What the server refuses (it is out of memory) is left out, and the next put to this queue says so.
         """
         while self._unconfirmed:
-            number, message = self._unconfirmed[0]
+            number, message, _ = self._unconfirmed[0]
             try:
                 self._put_numbered(number, message)
             except (ReplyError, ServerError, ServerOutOfMemory) as refused:
@@ -93,94 +107,24 @@ class Puts:
 
     def _leave_out(self, refused: Exception) -> None:
         """The server has not taken the first that is unconfirmed."""
-        _, message = self._unconfirmed[0]
+        _, message, _ = self._unconfirmed[0]
         payload.discard(message, self._session)
         self._refused = refused
         self._number -= 1
-        later = [(number - 1, message) for number, message in self._unconfirmed][1:]
+        later = [(n - 1, m, handle) for n, m, handle in self._unconfirmed][1:]
         self._unconfirmed = deque(later)
-
-    def _arguments(
-        self, number: int, message: bytes, maxsize: int = 0, *, join_line: bool = False
-    ) -> tuple[Any, ...]:
-        return (self._channel.party, number, maxsize, self._session.ttl_ms, int(join_line), message)
 
     def _put_numbered(
         self, number: int, message: bytes, maxsize: int = 0, *, join_line: bool = False
     ) -> bool:
         """Whether it is in. Raises SessionLostError when the server does not know of all that this thread had put before."""
-        arguments = self._arguments(number, message, maxsize, join_line=join_line)
-        outcome = self._channel.script("queue_put", (self._base,), arguments)
-        if outcome == MISSING:
-            self._lost()
-        return bool(outcome)
-
-    def _lost(self) -> NoReturn:
-        """What is confirmed is put once and in order, so the server has lost it."""
-        self._session.check()  # who knows why, says it
-        raise SessionLostError("the server has lost what was put into this queue before.")
-
-    def _put_there(self) -> int:
-        """The number of the last one that is."""
-        return int(self._channel.call("HGET", self._base + "seen", self._channel.party) or 0)
-
-
-class NativePuts(Puts):
-    """Where nothing expires, and nobody asks how many are unfinished."""
-
-    __slots__ = ("_begins", "_is_midway", "_on_replies", "_why")
-
-    def __init__(self, session: Session, channel: Channel, base: str) -> None:
-        super().__init__(session, channel, base)
-        commands = ("MULTI",), ("HINCRBY", base + "seen", channel.party, 1), ("RPUSH", base + "items", "")
-        self._begins = b"".join(map(wire.packed, commands)).removesuffix(b"$0\r\n\r\n")
-        self._on_replies: tuple[OnReply | None, ...] = (None, None, self._queued, self._heard)
-        self._why: Exception | None = None  # the next one is refused
-        self._is_midway = False  # in a put; or one was interrupted, and may not have been sent
-
-    def put(self, message: bytes, timeout: float | None) -> bool:
         channel = self._channel
-        with channel.lock:
-            if self._is_unsure:
-                channel.settle()
-            if self._is_midway:
-                self._count_anew()
-            if self._refused is not None:
-                self.raise_refused()
-            self._is_midway = True
-            number = self._number = self._number + 1
-            self._unconfirmed.append((number, message))
-            data = b"%b$%d\r\n%b\r\n%b" % (self._begins, len(message), message, _EXEC)
-            channel.post_packed(data, self._on_replies)
-            self._is_midway = False
-        return True
-
-    def _queued(self, reply: Reply) -> None:
-        if isinstance(reply, ReplyError):
-            self._why = as_ours(reply)
-
-    def _heard(self, reply: Reply) -> None:
-        if self._is_unsure:
-            return
-        if type(reply) is list and self._unconfirmed and reply[0] == self._unconfirmed[0][0]:
-            self._unconfirmed.popleft()
-        elif isinstance(reply, ReplyError):  # not sent again: later ones may be there
-            self._leave_out(self._why or as_ours(reply))
-            self._why = None
-        elif isinstance(reply, list):
-            self._channel.later(self._lost)
-            self._is_unsure = True
-        else:
-            self._doubt()
-
-    def _count_anew(self) -> None:
-        self._channel.settle()
-        there = self._put_there()
-        while self._unconfirmed and self._unconfirmed[-1][0] > there:  # never sent: its put has raised
-            payload.discard(self._unconfirmed.pop()[1], self._session)
-        self._unconfirmed.clear()
-        self._number = there
-        self._is_midway = False
+        arguments = (channel.party, number, maxsize, self._session.ttl_ms, int(join_line), message)
+        outcome = channel.script("queue_put", (self._base,), arguments)
+        if outcome == MISSING:  # what is confirmed is put once and in order, so the server has lost it
+            self._session.check()  # who knows why, says it
+            raise SessionLostError("the server has lost what was put into this queue before.")
+        return bool(outcome)
 
 
 class BoundedPuts(Puts):
@@ -192,10 +136,11 @@ class BoundedPuts(Puts):
         super().__init__(session, channel, base)
         self._maxsize = maxsize
 
-    def put(self, message: bytes, timeout: float | None) -> bool:
+    def put(self, message: bytes, timeout: float | None, handle: object) -> bool:
         """Whether it is in; blocks for room, `timeout` seconds at most (None: for ever)."""
         if self._is_unsure:  # one was interrupted: it may have taken effect
-            self._number = self._put_there()
+            channel = self._channel
+            self._number = int(channel.call("HGET", self._base + "seen", channel.party) or 0)
             self._is_unsure = False
         self._number += 1
         try:

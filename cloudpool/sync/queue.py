@@ -30,7 +30,7 @@ from cloudpool.store.interruption import is_handlers
 from cloudpool.store.wire import Reply
 from cloudpool.sync import payload
 from cloudpool.sync.ahead import Reading
-from cloudpool.sync.puts import EXEC, BoundedPuts, NativePuts, Puts
+from cloudpool.sync.puts import BoundedPuts, Puts
 from cloudpool.sync.readiness import Readiness
 from cloudpool.sync.shared import Shared
 from cloudpool.sync.timeout import check_of_poll, check_of_semaphore
@@ -52,16 +52,15 @@ class Items(Shared):
 
     _kind = "queue"
 
-    def __init__(self, maxsize: int = 0, joinable: bool = False, counted: bool = False) -> None:
-        """`joinable`: an item that was got comes back until it is done. `counted`: of how many are not, it is asked."""
+    def __init__(self, maxsize: int = 0, joinable: bool = False) -> None:
         self._create(("SADD", "parties", ""), ("HSET", "state", "joinable", int(joinable)))
-        self._restore((maxsize, joinable, counted or joinable))
+        self._restore((maxsize, joinable))
 
     def _extra(self) -> Any:
-        return self.maxsize, self.joinable, self._counts
+        return self.maxsize, self.joinable
 
     def _restore(self, extra: Any) -> None:
-        self.maxsize, self.joinable, self._counts = extra
+        self.maxsize, self.joinable = extra
         self.where = f"{self._id} item".encode()
 
     def _let_go(self, session: Session) -> None:
@@ -83,7 +82,7 @@ class Items(Shared):
         session = self._here()
         if self.maxsize:
             return BoundedPuts(session, channel, self._base, self.maxsize)
-        return (Puts if self._counts or session.ttl_ms else NativePuts)(session, channel, self._base)
+        return Puts(session, channel, self._base)
 
     def put(self, message: bytes, timeout: float | None = None) -> bool:
         """Put; when bounded and full block `timeout` seconds at most (None: for ever), then False.
@@ -91,7 +90,7 @@ class Items(Shared):
         Raises what the server answered to an earlier put of this thread that it has not taken (ServerOutOfMemory).
         """
         try:
-            return self._part(self._here().join(self._id)).puts.put(message, timeout)
+            return self._part(self._here().join(self._id)).puts.put(message, timeout, self)
         except ServerOutOfMemory:
             self.refuse(message)
             raise
@@ -193,7 +192,7 @@ class Items(Shared):
             ("MULTI",),
             ("HSET", self._base + "seen", f"got:{channel.party}", part.got),
             ("DEL", taken),
-            EXEC,
+            ("EXEC",),
         )
         channel.post_packed(
             b"".join(map(wire.packed, commands)),

@@ -297,7 +297,7 @@ def make_barrier(
 
 def make_queue(ctx: Any, manager: Any, maxsize: int = 0) -> QueueProxy:
     """An item counts as got when `get` returns it: programs that use `Manager().Queue()` rarely call task_done."""
-    return QueueProxy("Queue", Items(max(0, maxsize), counted=True), manager=manager)
+    return QueueProxy("Queue", Items(max(0, maxsize)), manager=manager)
 
 
 def make_joinable_queue(ctx: Any, manager: Any, maxsize: int = 0) -> QueueProxy:

@@ -10,7 +10,6 @@ import pytest
 
 import cloudpool
 from cloudpool.host import session as sessions
-from cloudpool.sync.puts import Puts
 
 ctx = cloudpool.get_context("fork")
 NAME = "cloudpool-lookout"
@@ -50,15 +49,15 @@ def test_item_of_an_idle_thread_arrives_once(kind, direction, proxy):
 def test_item_arrives_once_though_its_put_meets_the_lookout_that_sends_others_again(proxy, monkeypatch):
     q = ctx.SimpleQueue()
     q.put(0)
-    channel, arguments = sessions.current().channel(), Puts._arguments
+    channel = sessions.current().channel()
 
     def meet(*args):
         monkeypatch.undo()
         channel._connection._sock.shutdown(socket.SHUT_RDWR)
         elsewhere(channel.look_after)
-        return arguments(*args)
+        return channel.post_packed(*args)
 
-    monkeypatch.setattr(Puts, "_arguments", meet)
+    monkeypatch.setattr(channel, "post_packed", meet)
     q.put(1)
     q.put(2)
     assert [elsewhere(q.get) for _ in range(3)] == [0, 1, 2]
