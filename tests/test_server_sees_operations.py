@@ -150,7 +150,7 @@ def test_tasks_of_a_pool_arrive(monitor):
 # -- how many ---------------------------------------------------------------------------------------------------------
 
 # An operation that nothing hinders, when its thread has used the object before:
-#   commands  what the server gets for it on a server of one's own; a script is one, and so is a transaction
+#   commands  what the server gets for it on a server of one's own
 #   expiring  what comes on top on a shared server, where keys have an expiry
 #   trips     how often the caller waits for an answer
 COUNTS = {
@@ -189,16 +189,6 @@ AGENTS = (
 )
 
 
-def transactions_as_one(lines):
-    """The lines without those that stand between a MULTI and its EXEC, and without the EXEC."""
-    left, is_within = [], False
-    for line in lines:
-        if not is_within:
-            left.append(line)
-        is_within = line.endswith('"MULTI"') or (is_within and not line.endswith('"EXEC"'))
-    return left
-
-
 @pytest.fixture
 def counted(server, monitor):
     """counted(call): the commands that the server got for it, those that put off expiries, and the waits for answers."""
@@ -224,7 +214,6 @@ def counted(server, monitor):
         channel.settle()
         lines = [line for line in monitor.skip() if server == "embedded" or f" {address}]" in line]
         native = [line for line in lines if " lua]" not in line and not any(word in line for word in AGENTS)]
-        native = transactions_as_one(native)
         expiring = [line for line in native if '"PEXPIRE"' in line]
         return len(native) - len(expiring), len(expiring), trips
 
@@ -267,27 +256,6 @@ def test_operations_take_no_more_commands_and_trips_than_the_table_says(server, 
     on_a_shared_server = server == "tcp"
     expected = {name: (c, e if on_a_shared_server else 0, t) for name, (c, e, t) in COUNTS.items()}
     assert found == expected
-
-
-def test_a_get_where_several_read_takes_no_script_on_the_private_server(server, monitor):
-    queue, channel = cloudpool.Queue(), sessions.current().channel()
-    for item in range(40):
-        queue.put(item)
-    other = threading.Thread(target=queue.get)
-    other.start()
-    other.join()
-    for _ in range(20):  # as many wait, it asks for several, and is told that it is not alone
-        queue.get()
-    channel.settle()
-    monitor.skip()
-    queue.put("last")
-    queue.get()
-    channel.settle()
-    mine = [line for line in monitor.skip() if ident(queue) in line or line.endswith('"MULTI"')]
-    seen = [line for line in mine if " lua]" not in line]
-    words = [line.partition("] ")[2].split()[0].strip('"') for line in seen]
-    got = ["MULTI", "HSET", "DEL"] if server == "embedded" else ["EVALSHA"]
-    assert [word for word in words if word != "PEXPIRE"] == ["EVALSHA", "BLMOVE", *got]
 
 
 def commands_of(pool, monitor, tasks):

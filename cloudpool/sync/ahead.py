@@ -28,17 +28,17 @@ MOST_QUEUES = 32  # that a process reads ahead: a descriptor each
 class Reading:
     """Made by a thread before it first reads or looks; then what another one was given ahead is back. Raises as Channel.call.
 
-    One by one, until many wait; then ahead; then, for ever, one by one: once it is `is_over`. A thread that has ever looked at a
+    One by one, until many wait; then ahead; then, for ever, one by one: once it is `_over`. A thread that has ever looked at a
     queue, for its size say, counts as one that reads it until its process ends.
     """
 
-    __slots__ = ("_base", "_file", "_is_shared", "_is_unsure", "_ones", "_record", "is_over", "waiting")
+    __slots__ = ("_base", "_file", "_is_shared", "_is_unsure", "_ones", "_over", "_record", "waiting")
 
     def __init__(self, channel: Channel, base: str, file: str) -> None:
         self._base, self._file = base, file
         self._record: Record | None = None
         self._is_unsure = False  # a batch was asked for, and what became of that is not known
-        self._is_shared = self.is_over = False
+        self._is_shared = self._over = False
         self._ones = 0  # gets of one item, and looks, under way
         self.waiting = 0  # items, as far as it knows
         self._join(channel, channel.party)
@@ -49,7 +49,7 @@ class Reading:
             self._join(channel, "")
             if self._record is not None:
                 self._end(self._record, channel)
-            self.is_over = self._is_shared = True
+            self._over = self._is_shared = True
 
     def _join(self, channel: Channel, party: str) -> None:
         channel.call("SADD", self._base + "readers", party)
@@ -82,7 +82,7 @@ class Reading:
                     return got
                 if record.is_recalled:
                     self._end(record, channel)
-                elif self.is_over:
+                elif self._over:
                     self._record = None
             if not self._has_more(channel):
                 return None
@@ -92,7 +92,7 @@ class Reading:
         if self._record is not None and self._record.left:
             return True
         enough = MANY if self._record is None else 1
-        if self.is_over or self._ones or (self.waiting < enough and not self._is_unsure):
+        if self._over or self._ones or (self.waiting < enough and not self._is_unsure):
             return False
         if self._record is None:
             self._begin(channel.party)
@@ -112,7 +112,7 @@ class Reading:
         try:
             record = Record(self._file, party)
         except OSError:  # there was another one; or there is no room, or no way: one by one, then
-            self.is_over = self._record is None  # else a signal's handler has begun meanwhile
+            self._over = self._record is None  # else a signal's handler has begun meanwhile
             return
         self._record = record
 
@@ -135,7 +135,7 @@ class Reading:
     def _end(self, record: Record, channel: Channel) -> None:
         """Nothing more is read ahead, but what is this thread's by now."""
         record.settle(lambda left: self._put_back(channel, left))
-        self.is_over = True
+        self._over = True
         self._is_unsure = False
 
     def size(self, channel: Channel) -> int:

@@ -23,7 +23,6 @@ from typing import Any
 from cloudpool.errors import ServerOutOfMemory
 from cloudpool.host.ahead import file_name
 from cloudpool.host.membership import Session
-from cloudpool.store import wire
 from cloudpool.store.blobs import finds_no_place
 from cloudpool.store.channel import Account, Channel
 from cloudpool.store.interruption import is_handlers
@@ -175,29 +174,14 @@ class Items(Shared):
         part.got += 1
         keys = (self._base,)
         arguments = (channel.party, part.got, kept, self.maxsize, self._session.ttl_ms)
-        again = partial(channel.script, "queue_taken", keys, arguments)
 
         def on_reply(reply: Reply) -> None:
             if not isinstance(reply, int):
-                channel.heard(reply, again)
+                channel.heard(reply, lambda: channel.script("queue_taken", keys, arguments))
             elif part.reading is not None:
                 part.reading.waiting = reply
 
-        if part.reading is None or not part.reading.is_over:
-            channel.post_script("queue_taken", keys, arguments, on_reply)
-            return
-        # Of a queue of the private server that several read: nobody waits for room, nor is it of interest how many items wait.
-        taken = f"{self._base}taken:{channel.party}"
-        commands = (
-            ("MULTI",),
-            ("HSET", self._base + "seen", f"got:{channel.party}", part.got),
-            ("DEL", taken),
-            ("EXEC",),
-        )
-        channel.post_packed(
-            b"".join(map(wire.packed, commands)),
-            (None, None, None, lambda reply: None if isinstance(reply, list) else channel.later(again)),
-        )
+        channel.post_script("queue_taken", keys, arguments, on_reply)
 
     def _get_ahead(self, channel: Channel, reading: Reading) -> tuple[Any] | None:
         with self._session.holdings.in_receipt():

@@ -374,7 +374,7 @@ def is_free(lock):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # that is how Python tells it
-def test_a_fork_that_is_interrupted_at_any_point_leaves_nothing_locked(server, handler):
+def test_a_fork_whose_hooks_are_interrupted_behind_their_beginning_leaves_nothing_locked(server, handler):
     queue, point = cloudpool.Queue(), 0
     while True:
         point += 1
