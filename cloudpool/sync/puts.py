@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from functools import partial
 
 from cloudpool.errors import ServerError, ServerOutOfMemory, SessionLostError
 from cloudpool.host.membership import Session
@@ -33,7 +34,6 @@ class Puts:
         "_channel",
         "_is_unsure",
         "_number",
-        "_on_replies",
         "_refused",
         "_session",
         "_then",
@@ -50,7 +50,6 @@ class Puts:
         begins = wire.packed(("EVALSHA", scripts.digest("queue_put"), 1, base, channel.party))
         ends = wire.packed((0, session.ttl_ms, 0))
         self._begins, self._then = b"*10" + begins.removeprefix(b"*5"), ends.removeprefix(b"*3\r\n")
-        self._on_replies = (self._heard,)
 
     def put(self, message: bytes, timeout: float | None, handle: object) -> bool:
         """True: there is room, so `timeout` is of no use."""
@@ -65,7 +64,9 @@ class Puts:
                 self._unconfirmed.append((number, message, handle))
                 digits, size = b"%d" % number, len(message)
                 words = (self._begins, len(digits), digits, self._then, size, message)
-                channel.post_packed(b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % words, self._on_replies)
+                channel.post_packed(
+                    b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % words, (partial(self._heard, number),)
+                )
             except BaseException:  # a handler's: whether it was sent, the next command makes sure
                 self._doubt()
                 raise
@@ -76,10 +77,10 @@ class Puts:
         if refused is not None:
             raise refused
 
-    def _heard(self, reply: Reply) -> None:
-        """Of the first that is unconfirmed, unless all are to be sent again."""
+    def _heard(self, number: int, reply: Reply) -> None:
         if reply == 1 and not self._is_unsure:
-            self._unconfirmed.popleft()
+            while self._unconfirmed and self._unconfirmed[0][0] <= number:
+                self._unconfirmed.popleft()
         else:
             self._doubt()
 

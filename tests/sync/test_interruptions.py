@@ -291,7 +291,7 @@ def interrupt(_signal, frame):
     raise Interruption(f"in {frame.f_code.co_qualname}, line {frame.f_lineno}")
 
 
-def interrupt_at(number, files):
+def interrupt_at(number, files, handler=interrupt):
     """Have the handler called at that point, of those at which one may be in these files. Their number, in a list."""
     passed = [0]
 
@@ -300,7 +300,7 @@ def interrupt_at(number, files):
         if is_point and frame.f_code.co_filename.endswith(files):
             passed[0] += 1
             if passed[0] == number:
-                interrupt(signal.SIGUSR1, frame)  # raising takes `at_point` off, too
+                handler(signal.SIGUSR1, frame)  # raising takes `at_point` off, too
 
     sys.setprofile(at_point)
     return passed
@@ -364,6 +364,30 @@ def test_a_line_is_in_step_whatever_two_points_it_is_interrupted_at(server, hand
         else:
             first, second = first + 1, 1 + first % STRIDE
     assert first > 20
+
+
+def test_a_put_in_the_middle_of_another_takes_nothing_from_it(server, handler):
+    """By a signal's handler, or the end of an object that is collected; which asks how many there are, too."""
+    queue, point, within = cloudpool.Queue(), 0, []
+
+    def put_within(_signal, _frame):
+        sys.setprofile(None)
+        queue.put(f"within {point}")
+        within.append(queue.qsize())
+
+    while True:
+        point += 1
+        points = interrupt_at(point, LINE, put_within)
+        for n in range(3):
+            queue.put(n)
+        sys.setprofile(None)
+        items = [queue.get(timeout=10) for _ in range(queue.qsize())]
+        assert [item for item in items if isinstance(item, int)] == [0, 1, 2], point
+        if points[0] < point:
+            break
+        assert items.count(f"within {point}") == 1
+        assert len(items) == 4
+    assert len(within) > 20
 
 
 def is_free(lock):
