@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from cloudpool.errors import ServerError
-from cloudpool.store.wire import Connection, OnReply, Reply, ReplyError
+from cloudpool.store.wire import Connection, OnReply, Reply, ReplyError, packed
 
 
 class Durable(Connection):
@@ -44,14 +44,22 @@ class Durable(Connection):
             _, _, to, _, side, *_ = sent[-1]
             sent.append(("LMOVE", to, to, side, side))
         *replies, confirmed = super().call_many([*sent, ("WAIT", 1, self._patience_ms)])
+        self._check(confirmed)
+        return replies[:number]
+
+    def post_packed(self, data: bytes, on_replies: tuple[OnReply | None, ...]) -> None:
+        replies: list[Reply] = []
+        wait = packed(("WAIT", 1, self._patience_ms))
+        super().post_packed(data + wait, (replies.append,) * (len(on_replies) + 1))
+        self.settle()
+        self._check(replies.pop())
+        for on_reply, reply in zip(on_replies, replies, strict=True):
+            if on_reply is not None:
+                on_reply(reply)
+
+    def _check(self, confirmed: Reply) -> None:
         if isinstance(confirmed, int) and confirmed < 1:
             raise ServerError(
                 f"no replica has confirmed a write within {self._patience_ms / 1000:g} s, as CLOUDPOOL_DURABLE wants it.\n"
                 "Look after the server's replicas, or unset CLOUDPOOL_DURABLE to go on without."
             )
-        return replies[:number]
-
-    def post(self, *command: Any, on_reply: OnReply | None = None) -> None:
-        [reply] = self.call_many([command])
-        if on_reply is not None:
-            on_reply(reply)

@@ -295,6 +295,19 @@ def test_durable_write_that_no_replica_confirms_says_so(launch, pair):
     assert line.startswith("ServerError no replica has confirmed"), line
 
 
+def test_what_is_posted_durably_is_confirmed_however_it_was_packed(serve):
+    server, heard = serve(), []
+    with closing(Durable.instead_of(server.connect(), 0.1)) as durable:
+        for post in (
+            durable.post,
+            lambda *words, on_reply: durable.post_packed(wire.packed(words), (on_reply,)),
+        ):
+            with pytest.raises(ServerError, match="no replica has confirmed"):
+                post("SET", "word", 1, on_reply=heard.append)
+        assert not durable.has_unread
+    assert heard == []
+
+
 @pytest.mark.parametrize("waits", [False, True])
 def test_durable_move_is_confirmed_also_when_it_had_to_wait_for_its_element(pair, waits):
     first, second, _ = pair
