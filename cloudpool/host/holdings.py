@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from itertools import filterfalse
 from multiprocessing.context import get_spawning_popen
 
 from cloudpool.host import mail
@@ -103,7 +102,7 @@ class Holdings:
         """Have the agent know of all that is held."""
         with self._lock:
             # No comprehension: see Channel._run_all_again.
-            new = list(filterfalse(self._told.__contains__, list(self._counts)))
+            new = list(itertools.filterfalse(self._told.__contains__, list(self._counts)))
             for ids in mail.batches(new):
                 self._tell("holds", ids)
             for object_id in new:

@@ -45,10 +45,12 @@ def finds_no_place(error: BaseException) -> bool:
 
 def named(message: object) -> str | None:
     """The blob that a message (sync/payload.py) names, if it does: a name without a slash, whoever wrote it."""
-    if not isinstance(message, bytes):  # a reply that the command cannot have had
+    if (
+        not isinstance(message, bytes) or message[:1] != b"b"
+    ):  # the first: a reply that the command cannot have had
         return None
     name = message[1 : message.find(b" ")]
-    if message[:1] == b"b" and name.startswith(b"blob.") and name.replace(b".", b"").isalnum():
+    if name.startswith(b"blob.") and name.replace(b".", b"").isalnum():
         return name.decode()
     return None
 

@@ -237,22 +237,21 @@ class Channel:
         if on_reply is None:
             again, relieve = lambda: self.call(*command), lambda: self._relieve(command, None, None)
             on_reply = partial(self.heard, again=again, relieve=relieve)
-        self.post_packed(packed(command), (on_reply,))
+        self.post_packed(packed(command), on_reply)
 
-    def post_packed(self, data: bytes, on_replies: tuple[OnReply | None, ...]) -> None:
-        """As `post`, of commands that are packed (wire.packed), of which the last one's reply counts."""
+    def post_packed(self, data: bytes, on_reply: OnReply) -> None:
+        """As `post`, of a command that is packed (wire.packed)."""
         spread = self._dialer.spread
         if spread is not None and spread[0]:
             self._dialer.sync()
         with self.lock:
-            if self._redo:
-                self._run_again()
+            self._run_again()
             self.is_busy = not self._is_looked_after
             try:
-                (self._connection or self._dial()).post_packed(data, on_replies)
+                (self._connection or self._dial()).post_packed(data, on_reply)
             except OSError as error:
                 self._abandon()
-                self._cut(on_replies)
+                on_reply(CUT)
                 self._again()
                 if is_no_cut(error):
                     self._run_again()
@@ -261,20 +260,14 @@ class Channel:
                 raise
             except BaseException:  # it may have been written in part
                 self._abandon()
-                self._cut(on_replies)
+                on_reply(CUT)
                 self._interrupted(None, None)
                 raise
             finally:
                 self.is_busy = False
-            if self._redo:
-                self._run_again()
+            self._run_again()
         if self._dialer.lookout is not None:
             self._dialer.lookout.notice(self)
-
-    def _cut(self, on_replies: tuple[OnReply | None, ...]) -> None:
-        for on_reply in on_replies:
-            if on_reply is not None:
-                on_reply(CUT)
 
     def heard(
         self, reply: Reply, again: Callable[[], object], relieve: Callable[[], object] | None = None

@@ -47,15 +47,15 @@ class Durable(Connection):
         self._check(confirmed)
         return replies[:number]
 
-    def post_packed(self, data: bytes, on_replies: tuple[OnReply | None, ...]) -> None:
+    def post_packed(self, data: bytes, on_reply: OnReply | None) -> None:
         replies: list[Reply] = []
-        wait = packed(("WAIT", 1, self._patience_ms))
-        super().post_packed(data + wait, (replies.append,) * (len(on_replies) + 1))
+        super().post_packed(data, replies.append)
+        super().post_packed(packed(("WAIT", 1, self._patience_ms)), replies.append)
         self.settle()
-        self._check(replies.pop())
-        for on_reply, reply in zip(on_replies, replies, strict=True):
-            if on_reply is not None:
-                on_reply(reply)
+        reply, confirmed = replies
+        self._check(confirmed)
+        if on_reply is not None:
+            on_reply(reply)
 
     def _check(self, confirmed: Reply) -> None:
         if isinstance(confirmed, int) and confirmed < 1:

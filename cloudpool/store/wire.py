@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from inspect import signature
-from typing import Any, NoReturn
+from typing import Any
 
 import hiredis
 
@@ -27,9 +27,6 @@ from cloudpool.store.interruption import is_no_cut
 MOST_BYTES = 512 << 20  # the server's proto-max-bulk-len: it ends a connection that sends more at once
 CHUNK = 65536  # more would have malloc map and unmap memory for each reply: 28 us a round trip instead of 15
 LOOKS = 30  # about 20 us; a wake-up across cores takes 25
-
-# What hiredis raises where no reply is: a map with a list as a key, for one, or 2**30 elements.
-NO_REPLY = (hiredis.ProtocolError, TypeError, MemoryError)
 
 Reply = Any
 OnReply = Callable[[Reply], None]
@@ -106,14 +103,15 @@ class Connection:
             while reply is False:
                 self._reader.feed(self._more())
                 reply = gets()
-        except NO_REPLY as error:
-            self._misunderstood(error)
+        except (
+            hiredis.ProtocolError,
+            TypeError,
+            MemoryError,
+        ) as error:  # a map with a list as a key; 2**30 elements
+            if is_no_cut(error):
+                raise
+            raise ConnectionResetError(f"the server sent what is no reply ({error})") from None
         return reply
-
-    def _misunderstood(self, error: Exception) -> NoReturn:
-        if is_no_cut(error):
-            raise error
-        raise ConnectionResetError(f"the server sent what is no reply ({error})") from None
 
     def _more(self) -> bytes:
         """The next bytes. A server on this machine answers in less time than it takes to sleep and be woken: look first."""
@@ -142,17 +140,11 @@ class Connection:
         self._is_midway = False
 
     def _settle(self, within_s: float = math.inf) -> None:
-        pending, gets, deadline = self._pending, self._reader.gets, time.monotonic() + within_s
+        pending, deadline = self._pending, time.monotonic() + within_s
         while pending:
-            try:
-                reply = gets()
-            except NO_REPLY as error:
-                self._misunderstood(error)
-            if reply is False:
-                if within_s < math.inf and not self.readable(max(0.0, deadline - time.monotonic())):
-                    return
-                reply = self.receive()
-            on_reply = pending[0]
+            if within_s < math.inf and not self.readable(max(0.0, deadline - time.monotonic())):
+                return
+            reply, on_reply = self.receive(), pending[0]
             if on_reply is not None:
                 on_reply(reply)
             pending.popleft()  # only now: should a signal's handler raise before, it hears that this was cut
@@ -192,14 +184,14 @@ class Connection:
 
     def post(self, *command: Any, on_reply: OnReply | None = None) -> None:
         """Send one command and do not wait; `on_reply` gets the reply (an error too) when it is read. It raises nothing."""
-        self.post_packed(packed(command), (on_reply,))
+        self.post_packed(packed(command), on_reply)
 
-    def post_packed(self, data: bytes, on_replies: tuple[OnReply | None, ...]) -> None:
-        """As `post`, of commands that are packed; `on_replies` get their replies."""
+    def post_packed(self, data: bytes, on_reply: OnReply | None) -> None:
+        """As `post`, of a command that is packed."""
         self._begin()
         if len(self._pending) >= self.MOST_PENDING:
             self._settle()
-        self._pending.extend(on_replies)
+        self._pending.append(on_reply)
         self._sock.sendall(data)
         self._is_midway = False
 

@@ -38,7 +38,7 @@ def pack(
     (Holdings.in_message). Raises as serialize.dumps.
     """
     plain = pickled(obj, session, by_value=by_value, read_once=read_once, into=into, reducers=reducers)
-    return plain if session.sealer is None else seal(plain, session, where)
+    return seal(plain, session, where)
 
 
 def pickled(
@@ -116,8 +116,7 @@ def _clear(message: bytes) -> int:
 
 def unpack(message: bytes, session: Session, where: bytes, *, once: bool = False) -> Any:
     """The object. The message may be unpacked again until it is discarded. Raises as `opened`, and what unpickling raises."""
-    plain = message if session.sealer is None else opened(message, session, where, once=once)
-    return loads(plain, session)
+    return loads(opened(message, session, where, once=once), session)
 
 
 def loads(plain: bytes, session: Session) -> Any:
@@ -145,7 +144,8 @@ def discard(message: bytes, session: Session, *, by_reader: bool = False) -> Non
     """The message, sealed or not, has been read for the last time: its blob goes. `by_reader`: who calls is, and was, the
     only one who reads it, and has done so.
     """
-    if message[:1] == b"p" or (name := blobs.named(message)) is None:
+    name = blobs.named(message)
+    if name is None:
         return
     # What is apart from the pickle is mapped by who has the object.
     if by_reader and session.sealer is None and message.count(b" ") == 1:

@@ -57,16 +57,13 @@ class Puts:
         with channel.lock:  # against the lookout, which sends again whatever is unconfirmed
             if self._is_unsure:
                 channel.settle()
-            if self._refused is not None:
-                self.raise_refused()
+            self.raise_refused()
             number = self._number = self._number + 1
             try:
                 self._unconfirmed.append((number, message, handle))
                 digits, size = b"%d" % number, len(message)
                 words = (self._begins, len(digits), digits, self._then, size, message)
-                channel.post_packed(
-                    b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % words, (partial(self._heard, number),)
-                )
+                channel.post_packed(b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % words, partial(self._heard, number))
             except BaseException:  # a handler's: whether it was sent, the next command makes sure
                 self._doubt()
                 raise

@@ -300,7 +300,7 @@ def test_what_is_posted_durably_is_confirmed_however_it_was_packed(serve):
     with closing(Durable.instead_of(server.connect(), 0.1)) as durable:
         for post in (
             durable.post,
-            lambda *words, on_reply: durable.post_packed(wire.packed(words), (on_reply,)),
+            lambda *words, on_reply: durable.post_packed(wire.packed(words), on_reply),
         ):
             with pytest.raises(ServerError, match="no replica has confirmed"):
                 post("SET", "word", 1, on_reply=heard.append)
